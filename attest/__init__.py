@@ -1,0 +1,1 @@
+"""Establish trust and seal: evidence, verification, statement, appraisal, channel."""

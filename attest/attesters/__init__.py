@@ -1,0 +1,1 @@
+"""Make evidence inside the TEE."""

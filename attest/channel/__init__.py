@@ -1,0 +1,1 @@
+"""The sealed channel: HPKE, chunked OHTTP, binary HTTP, padding."""

@@ -1,0 +1,1 @@
+"""Pinned vendor roots and the certificates and lists a verification needs."""

@@ -1,0 +1,1 @@
+"""A software TEE vendor: real formats, real signatures, its own root."""

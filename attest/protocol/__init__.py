@@ -1,0 +1,1 @@
+"""What travels inside the channel, validated alike on both sides."""

@@ -1,0 +1,1 @@
+"""(evidence, collateral, now) -> verified evidence, or Refused. Pure functions."""

@@ -1,0 +1,1 @@
+"""The enterprise's side: verify, decide, log, seal, send, check, answer."""

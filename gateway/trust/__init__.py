@@ -1,0 +1,1 @@
+"""Which runtimes hold a verdict now, and until when."""

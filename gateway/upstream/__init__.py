@@ -1,0 +1,1 @@
+"""SealedTransport: an httpx transport that verifies, seals and opens."""

@@ -1,0 +1,1 @@
+"""Decide: labels and Cedar policies. No I/O, nothing of the other packages."""

@@ -1,0 +1,1 @@
+"""The enclave's side: identity, sealed API, engine, model."""

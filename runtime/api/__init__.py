@@ -1,0 +1,1 @@
+"""Outer API: evidence and sealed requests. Inner API: OpenAI-shaped."""

@@ -1,0 +1,1 @@
+"""Token generation behind the Engine protocol."""

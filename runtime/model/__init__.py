@@ -1,0 +1,1 @@
+"""Weights, tokenizer and chat template from files."""
