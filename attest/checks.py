@@ -1,8 +1,14 @@
-"""The rows of a verdict: every check that was made, in order, as a person may read it.
+"""What was checked, row by row: the material of the verdict table and of every refusal's explanation.
 
-Verifiers append to a ``CheckList`` that the caller owns, so that the rows up to and including the failing
-one survive the exception. A row is an explanation and decides nothing: what decides is that ``Refused``
-was or was not raised.
+Verifiers append to one ``CheckList`` as they go. A failed check raises at once, so a list holds at most
+one failing row and it is the last; rows that would have come after it were never looked at, and are
+absent rather than green.
+
+    checks = CheckList()
+    with checks.on_refusal():                       # in the outermost verifier only
+        checks.require(report.vmpl == 0, "report-vmpl", "guest runs at VMPL 0",
+                       clause="AMD 56860 Table 23", expected="0", got=str(report.vmpl))
+        checks.passed("chain is signed", clause="AMD 57230 section 3", got="VCEK <- ASK <- ARK", expires=not_after)
 """
 
 from __future__ import annotations
@@ -11,17 +17,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
+from typing import Any, Literal
 
-from attest.refusal import Refused
+from attest.refusal import Malformed, Refused
 
-
-class Outcome(StrEnum):
-    """How a check ended."""
-
-    PASSED = "passed"
-    REFUSED = "refused"
-    NOTED = "noted"  # a fact worth a row on which no rule was asked to decide
+Outcome = Literal["pass", "fail", "note"]
+"""``note`` marks what was deliberately not checked, e.g. no nonce when a saved file is judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,12 @@ class Check:
     """One row.
 
     Args:
-        name: what was checked, in a few words.
-        clause: where the rule comes from.
-        expected: what would be accepted; never content or keys.
-        got: what came.
-        outcome: how it ended.
-        expires: until when the row's evidence is valid, if it ends.
+        name: what was checked, for a person; for a failing row that no ``require`` named, its refusal code.
+        clause: where the rule comes from, e.g. ``"AMD 56860 Table 23"``.
+        expected: what is accepted; digests, numbers, names and sizes only.
+        got: what came; never content or keys.
+        outcome: ``pass``, ``fail`` or ``note``.
+        expires: when this row stops holding (aware UTC), or None if time cannot end it.
     """
 
     name: str
@@ -44,53 +45,94 @@ class Check:
     outcome: Outcome
     expires: datetime | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """The row for JSON output; ``expires`` as RFC 3339 text or None."""
+        return {
+            "name": self.name,
+            "clause": self.clause,
+            "expected": self.expected,
+            "got": self.got,
+            "outcome": self.outcome,
+            "expires": None if self.expires is None else self.expires.isoformat(),
+        }
+
 
 class CheckList:
-    """The rows so far, in the order in which they were decided."""
+    """The rows of one verification, in the order in which they were established."""
 
     __slots__ = ("_rows",)
 
-    def __init__(self) -> None:
-        self._rows: list[Check] = []
+    def __init__(self, rows: tuple[Check, ...] = ()) -> None:
+        self._rows = list(rows)
 
     def __repr__(self) -> str:
         return f"CheckList({len(self._rows)} rows)"
 
-    def __iter__(self) -> Iterator[Check]:
-        return iter(self._rows)
+    @property
+    def rows(self) -> tuple[Check, ...]:
+        """All rows so far."""
+        return tuple(self._rows)
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def append(self, check: Check) -> None:
-        """Add one row."""
-        self._rows.append(check)
+    @property
+    def expires(self) -> datetime | None:
+        """The earliest moment at which a row stops holding, or None if none ever does."""
+        return min((row.expires for row in self._rows if row.expires is not None), default=None)
 
     def passed(
-        self, name: str, clause: str, *, expected: str = "", got: str = "", expires: datetime | None = None
+        self,
+        name: str,
+        *,
+        clause: str = "",
+        expected: str = "",
+        got: str = "",
+        expires: datetime | None = None,
     ) -> None:
-        """Add the row of a check that held."""
-        self.append(Check(name, clause, expected, got, Outcome.PASSED, expires))
+        """Record a check that held (the caller has raised already if it did not)."""
+        self._rows.append(Check(name, clause, expected, got, "pass", expires))
 
-    def noted(
-        self, name: str, clause: str, *, expected: str = "", got: str = "", expires: datetime | None = None
+    def note(self, name: str, *, clause: str = "", expected: str = "", got: str = "") -> None:
+        """Record what was deliberately not checked."""
+        self._rows.append(Check(name, clause, expected, got, "note"))
+
+    def require(
+        self,
+        holds: bool,
+        code: str,
+        name: str,
+        *,
+        clause: str = "",
+        expected: str = "",
+        got: str = "",
+        expires: datetime | None = None,
     ) -> None:
-        """Add the row of a fact on which no rule decided."""
-        self.append(Check(name, clause, expected, got, Outcome.NOTED, expires))
-
-    @contextmanager
-    def step(self, name: str, clause: str) -> Iterator[None]:
-        """Run one check; if it refuses, add its row and let the refusal go on.
-
-        The block itself adds the row of success (``passed``), because only it knows what came.
+        """Record the row, and refuse unless it holds.
 
         Args:
-            name: the row's name if the block refuses.
-            clause: the row's clause if the refusal names none.
+            holds: the check's result; must be a real boolean.
+            code: refusal code if it does not hold.
+            name: what is checked, for a person.
+            clause: where the rule comes from.
+            expected: what is accepted.
+            got: what came.
+            expires: when a passing row stops holding.
+
+        Raises:
+            Refused: ``code``.
         """
+        if holds is True:
+            self._rows.append(Check(name, clause, expected, got, "pass", expires))
+            return
+        self._rows.append(Check(name, clause, expected, got, "fail"))
+        raise Refused(code, clause, expected=expected, got=got)
+
+    @contextmanager
+    def on_refusal(self) -> Iterator[None]:
+        """Make every ``Refused`` that leaves the block end this list and carry it as ``.checks``."""
         try:
             yield
         except Refused as refusal:
-            got = refusal.got or str(refusal)
-            self.append(Check(name, refusal.clause or clause, refusal.expected, got, Outcome.REFUSED))
+            if not self._rows or self._rows[-1].outcome != "fail":
+                got = str(refusal) if isinstance(refusal, Malformed) else refusal.got
+                self._rows.append(Check(refusal.code, refusal.clause, refusal.expected, got, "fail"))
+            refusal.checks = self.rows
             raise

@@ -11,7 +11,10 @@ programs may match on; the other fields are for people. Neither holds content, k
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:  # the rows know how to refuse, so at run time the arrow points the other way only
+    from attest.checks import Check
 
 
 class Refused(Exception):
@@ -22,9 +25,13 @@ class Refused(Exception):
         clause: where the rule comes from, e.g. ``"AMD 56860 Table 23"`` or ``"RFC 9458 section 4.3"``.
         expected: what would have been accepted, for a person.
         got: what came instead, for a person; never content or keys.
+
+    ``checks`` holds the rows established up to and including this one, once the refusal has left
+    ``verify_bundle`` or ``appraise``; before that it is empty.
     """
 
     exit_code: ClassVar[int] = 10
+    checks: tuple[Check, ...] = ()
 
     def __init__(self, code: str, clause: str = "", *, expected: str = "", got: str = "") -> None:
         self.code = code
