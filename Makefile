@@ -1,0 +1,75 @@
+# Each target works as the first command after a clone: it makes what it needs and nothing twice.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export SEALGATE_HOME ?= $(CURDIR)/.sealgate
+
+MODEL := $(SEALGATE_HOME)/models/smollm2/model.json
+RUNTIME_STAMP := $(VENV)/.runtime-installed
+DEV_STAMP := $(VENV)/.dev-installed
+# Where a package index offers CUDA builds first, plain "torch" costs gigabytes; this is the CPU build's version.
+TORCH := torch==2.13.0
+
+.PHONY: help demo up test test-fast check fix lock bench docs clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sealgate needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
+
+$(RUNTIME_STAMP): $(BIN)/python requirements/runtime.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/runtime.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV_STAMP): $(RUNTIME_STAMP) requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(MODEL): $(RUNTIME_STAMP)
+	$(BIN)/sealgate model pull smollm2
+
+demo: $(RUNTIME_STAMP) $(MODEL)  ## an answer through an attested runtime, then six liars refused
+	@$(BIN)/sealgate demo
+
+up: $(RUNTIME_STAMP) $(MODEL)  ## runtime (mock TEE) and gateway in this terminal
+	@$(BIN)/sealgate up
+
+test: $(DEV_STAMP) $(MODEL)  ## every test
+	$(BIN)/python -m pytest
+
+test-fast: $(DEV_STAMP)  ## the tests that need no model and no minutes
+	$(BIN)/python -m pytest -m "not model and not slow"
+
+check: $(DEV_STAMP)  ## lint, types, import contracts, dependencies, generated documents
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/python docs/security/generate_tcb.py --check
+
+fix: $(DEV_STAMP)  ## what a machine can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(DEV_STAMP)  ## regenerate the generated documents
+	$(BIN)/python docs/security/generate_tcb.py
+
+bench: $(DEV_STAMP) $(MODEL)  ## every benchmark, JSON to build/bench
+	$(BIN)/python -m tests.bench.run
+
+# Installed torch would be resolved to a CUDA build for other machines, so it stays out of the locks.
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+	--no-emit-index-url --no-emit-find-links --unsafe-package torch
+
+lock: $(DEV_STAMP)  ## pin every dependency with hashes
+	cd requirements && for name in base runtime dev; do ../$(COMPILE) --output-file $$name.txt $$name.in; done
+
+clean:  ## remove what was built, keep the model
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
