@@ -1,14 +1,9 @@
-"""What was checked, row by row: the material of the verdict table and of every refusal's explanation.
+"""The rows of a verdict: every check that was made, in order, as a person may read it.
 
-Verifiers append to one ``CheckList`` as they go. A failed check raises at once, so a list holds at most
-one failing row and it is the last; rows that would have come after it were never looked at, and are
-absent rather than green.
-
-    checks = CheckList()
-    with checks.on_refusal():                       # in the outermost verifier only
-        checks.require(report.vmpl == 0, "report-vmpl", "guest runs at VMPL 0",
-                       clause="AMD 56860 Table 23", expected="0", got=str(report.vmpl))
-        checks.passed("chain is signed", clause="AMD 57230 section 3", got="VCEK <- ASK <- ARK", expires=not_after)
+Verifiers append to a ``CheckList`` that the caller owns, so that the rows up to and including the failing
+one survive the exception. A row is an explanation and decides nothing: what decides is that ``Refused``
+was or was not raised. A failed check raises at once, so a list holds at most one failing row and it is the
+last; what would have come after it was never looked at, and is absent rather than green.
 """
 
 from __future__ import annotations
@@ -17,12 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any
 
 from attest.refusal import Malformed, Refused
 
-Outcome = Literal["pass", "fail", "note"]
-"""``note`` marks what was deliberately not checked, e.g. no nonce when a saved file is judged."""
+
+class Outcome(StrEnum):
+    """How a check ended."""
+
+    PASSED = "passed"
+    REFUSED = "refused"
+    NOTED = "noted"  # a fact worth a row on which no rule was asked to decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,12 @@ class Check:
     """One row.
 
     Args:
-        name: what was checked, for a person; for a failing row that no ``require`` named, its refusal code.
-        clause: where the rule comes from, e.g. ``"AMD 56860 Table 23"``.
-        expected: what is accepted; digests, numbers, names and sizes only.
-        got: what came; never content or keys.
-        outcome: ``pass``, ``fail`` or ``note``.
-        expires: when this row stops holding (aware UTC), or None if time cannot end it.
+        name: what was checked, in a few words.
+        clause: where the rule comes from.
+        expected: what would be accepted; never content or keys.
+        got: what came.
+        outcome: how it ended.
+        expires: until when the row's evidence is valid (aware UTC), if it ends.
     """
 
     name: str
@@ -52,13 +53,13 @@ class Check:
             "clause": self.clause,
             "expected": self.expected,
             "got": self.got,
-            "outcome": self.outcome,
+            "outcome": self.outcome.value,
             "expires": None if self.expires is None else self.expires.isoformat(),
         }
 
 
 class CheckList:
-    """The rows of one verification, in the order in which they were established."""
+    """The rows so far, in the order in which they were decided."""
 
     __slots__ = ("_rows",)
 
@@ -68,71 +69,91 @@ class CheckList:
     def __repr__(self) -> str:
         return f"CheckList({len(self._rows)} rows)"
 
+    def __iter__(self) -> Iterator[Check]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
     @property
     def rows(self) -> tuple[Check, ...]:
-        """All rows so far."""
+        """The rows so far, as plain data."""
         return tuple(self._rows)
 
     @property
     def expires(self) -> datetime | None:
-        """The earliest moment at which a row stops holding, or None if none ever does."""
+        """The earliest moment at which a row stops holding, or None if time ends none of them."""
         return min((row.expires for row in self._rows if row.expires is not None), default=None)
 
-    def passed(
-        self,
-        name: str,
-        *,
-        clause: str = "",
-        expected: str = "",
-        got: str = "",
-        expires: datetime | None = None,
-    ) -> None:
-        """Record a check that held (the caller has raised already if it did not)."""
-        self._rows.append(Check(name, clause, expected, got, "pass", expires))
+    def append(self, check: Check) -> None:
+        """Add one row."""
+        self._rows.append(check)
 
-    def note(self, name: str, *, clause: str = "", expected: str = "", got: str = "") -> None:
-        """Record what was deliberately not checked."""
-        self._rows.append(Check(name, clause, expected, got, "note"))
+    def passed(
+        self, name: str, clause: str, *, expected: str = "", got: str = "", expires: datetime | None = None
+    ) -> None:
+        """Add the row of a check that held."""
+        self.append(Check(name, clause, expected, got, Outcome.PASSED, expires))
+
+    def noted(
+        self, name: str, clause: str, *, expected: str = "", got: str = "", expires: datetime | None = None
+    ) -> None:
+        """Add the row of a fact on which no rule decided."""
+        self.append(Check(name, clause, expected, got, Outcome.NOTED, expires))
 
     def require(
         self,
         holds: bool,
         code: str,
         name: str,
+        clause: str,
         *,
-        clause: str = "",
         expected: str = "",
         got: str = "",
         expires: datetime | None = None,
     ) -> None:
-        """Record the row, and refuse unless it holds.
-
-        Args:
-            holds: the check's result; must be a real boolean.
-            code: refusal code if it does not hold.
-            name: what is checked, for a person.
-            clause: where the rule comes from.
-            expected: what is accepted.
-            got: what came.
-            expires: when a passing row stops holding.
+        """Add the row of a check, and refuse unless it holds.
 
         Raises:
             Refused: ``code``.
         """
-        if holds is True:
-            self._rows.append(Check(name, clause, expected, got, "pass", expires))
-            return
-        self._rows.append(Check(name, clause, expected, got, "fail"))
-        raise Refused(code, clause, expected=expected, got=got)
+        if holds is not True:
+            self.append(Check(name, clause, expected, got, Outcome.REFUSED))
+            raise Refused(code, clause, expected=expected, got=got)
+        self.append(Check(name, clause, expected, got, Outcome.PASSED, expires))
 
     @contextmanager
-    def on_refusal(self) -> Iterator[None]:
-        """Make every ``Refused`` that leaves the block end this list and carry it as ``.checks``."""
+    def step(self, name: str, clause: str) -> Iterator[None]:
+        """Run one check; if it refuses, add its row and let the refusal go on.
+
+        The block itself adds the row of success (``passed``), because only it knows what came. Where
+        blocks are nested, the innermost that sees the refusal names the row.
+
+        Args:
+            name: the row's name if the block refuses.
+            clause: the row's clause if the refusal names none.
+        """
         try:
             yield
         except Refused as refusal:
-            if not self._rows or self._rows[-1].outcome != "fail":
-                got = str(refusal) if isinstance(refusal, Malformed) else refusal.got
-                self._rows.append(Check(refusal.code, refusal.clause, refusal.expected, got, "fail"))
+            self._refused(refusal, name, clause)
+            raise
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Make a refusal that leaves the block carry the rows up to its own as ``.checks``.
+
+        For the outermost verifier: ``verify_bundle`` and ``appraise``.
+        """
+        try:
+            yield
+        except Refused as refusal:
+            self._refused(refusal, refusal.code, "")
             refusal.checks = self.rows
             raise
+
+    def _refused(self, refusal: Refused, name: str, clause: str) -> None:
+        if self._rows and self._rows[-1].outcome is Outcome.REFUSED:
+            return
+        got = str(refusal) if isinstance(refusal, Malformed) else refusal.got
+        self.append(Check(name, refusal.clause or clause, refusal.expected, got, Outcome.REFUSED))
