@@ -11,7 +11,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 # Where a package index offers CUDA builds first, plain "torch" costs gigabytes; this is the CPU build's version.
 TORCH := torch==2.13.0
 
-.PHONY: help demo up test test-fast check fix lock bench docs clean
+.PHONY: help demo up test test-slow test-fast check fix lock bench docs clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,9 +21,9 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
 
-$(RUNTIME_STAMP): $(BIN)/python requirements/runtime.txt pyproject.toml
+$(RUNTIME_STAMP): $(BIN)/python requirements/build.txt requirements/runtime.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/runtime.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/build.txt -r requirements/runtime.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -40,10 +40,13 @@ demo: $(RUNTIME_STAMP) $(MODEL)  ## an answer through an attested runtime, then 
 up: $(RUNTIME_STAMP) $(MODEL)  ## runtime (mock TEE) and gateway in this terminal
 	@$(BIN)/sealgate up
 
-test: $(DEV_STAMP) $(MODEL)  ## every test
+test: $(DEV_STAMP) $(MODEL)  ## the default suite
 	$(BIN)/python -m pytest
 
-test-fast: $(DEV_STAMP)  ## the tests that need no model and no minutes
+test-slow: $(DEV_STAMP) $(MODEL)  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+test-fast: $(DEV_STAMP)  ## the tests that need neither the model nor minutes
 	$(BIN)/python -m pytest -m "not model and not slow"
 
 check: $(DEV_STAMP)  ## lint, types, import contracts, dependencies, generated documents
@@ -69,7 +72,7 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 	--no-emit-index-url --no-emit-find-links --unsafe-package torch
 
 lock: $(DEV_STAMP)  ## pin every dependency with hashes
-	cd requirements && for name in base runtime dev; do ../$(COMPILE) --output-file $$name.txt $$name.in; done
+	cd requirements && for name in build base runtime dev; do ../$(COMPILE) --output-file $$name.txt $$name.in; done
 
 clean:  ## remove what was built, keep the model
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
