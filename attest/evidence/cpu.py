@@ -1,0 +1,49 @@
+"""What a CPU TEE hands over, as plain data: made inside the enclave, judged outside.
+
+It lives apart from ``attest.collateral`` so that the enclave can fill it in without carrying any
+verifier's code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SnpCollateral:
+    """The certificates (and list) under which a SEV-SNP report is to be judged. All DER; none trusted yet.
+
+    Args:
+        leaf: VCEK or VLEK.
+        intermediate: ASK or ASVK; ``None`` means the pinned one.
+        ark: a mock vendor's root, which has no pinned copy; ``None`` for AMD.
+        crl: revocation list signed by the root.
+    """
+
+    leaf: bytes
+    intermediate: bytes | None = None
+    ark: bytes | None = None
+    crl: bytes | None = None
+
+    def __repr__(self) -> str:
+        sizes = {name: len(value) for name in self.__slots__ if (value := getattr(self, name)) is not None}
+        return f"SnpCollateral({', '.join(f'{name} {size} bytes' for name, size in sizes.items())})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CpuEvidence:
+    """One CPU TEE's answer to one ``report_data``.
+
+    Args:
+        kind: the TEE's kind; chooses the verifier.
+        report: the signed report as the hardware wrote it.
+        collateral: what the enclave knows towards verifying it; a verifier may use its own instead.
+    """
+
+    kind: Literal["snp"]
+    report: bytes
+    collateral: SnpCollateral
+
+    def __repr__(self) -> str:
+        return f"CpuEvidence({self.kind}, report {len(self.report)} bytes, {self.collateral!r})"
