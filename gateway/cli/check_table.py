@@ -1,0 +1,106 @@
+"""The rows of a verdict as a table: each check, what was expected, what came, how long it stays valid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from attest.checks import Check, Outcome
+from gateway.cli.output import Output
+
+_STYLES = {Outcome.PASSED: "good", Outcome.REFUSED: "bad", Outcome.NOTED: "note"}
+_LONG = 26
+"""Digests longer than this are shown by both ends: enough to compare by eye, and the JSON has all of it."""
+
+
+def render_checks(checks: Iterable[Check], output: Output, *, now: datetime) -> RenderableType:
+    """The rows in order; a refused one is the last, because nothing after it was looked at.
+
+    Args:
+        checks: rows of one verdict.
+        output: where it will be printed, for width and symbols.
+        now: the moment that "valid for" counts from, aware UTC.
+    """
+    rows = list(checks)
+    return _stacked(rows, output, now) if output.narrow else _table(rows, output, now)
+
+
+def mark(outcome: Outcome, output: Output) -> Text:
+    """The symbol in the margin."""
+    symbols = output.symbols
+    sign = {Outcome.PASSED: symbols.good, Outcome.REFUSED: symbols.bad, Outcome.NOTED: symbols.note}[outcome]
+    return Text(sign, style=_STYLES[outcome])
+
+
+def shorten(text: str) -> str:
+    """Cut the middle out of hexadecimal runs too long to read; leave everything else."""
+    return " ".join(_shorten_word(word) for word in text.split(" "))
+
+
+def valid_for(expires: datetime | None, now: datetime) -> str:
+    """How long a row stays valid, in the largest unit that says something."""
+    if expires is None:
+        return ""
+    left = expires - now
+    if left <= timedelta(0):
+        return "ended"
+    if left >= timedelta(days=2):
+        return f"{left.days} d"
+    minutes, seconds = divmod(int(left.total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min" if minutes else f"{seconds} s"
+
+
+def when(moment: datetime) -> str:
+    """A moment for people: UTC, to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _table(rows: list[Check], output: Output, now: datetime) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False, header_style="faint", show_edge=False)
+    table.add_column("", no_wrap=True)
+    table.add_column("check", ratio=None, overflow="fold")
+    table.add_column("expected", overflow="fold")
+    table.add_column("came", overflow="fold")
+    table.add_column("valid for", no_wrap=True, justify="right", style="faint")
+    for row in rows:
+        style = "bad" if row.outcome is Outcome.REFUSED else ""
+        table.add_row(
+            mark(row.outcome, output),
+            Text(row.name, style=style),
+            Text(shorten(row.expected), style="faint"),
+            Text(shorten(row.got), style=style),
+            valid_for(row.expires, now),
+        )
+    return table
+
+
+def _stacked(rows: list[Check], output: Output, now: datetime) -> Group:
+    parts: list[RenderableType] = []
+    for row in rows:
+        style = "bad" if row.outcome is Outcome.REFUSED else ""
+        parts.append(Text.assemble(mark(row.outcome, output), " ", (row.name, style)))
+        facts = [("expected", shorten(row.expected)), ("came", shorten(row.got))]
+        facts.append(("valid for", valid_for(row.expires, now)))
+        parts.extend(
+            Padding(Text.assemble((f"{name} ", "faint"), value), (0, 0, 0, 4))
+            for name, value in facts
+            if value
+        )
+    return Group(*parts)
+
+
+def _shorten_word(word: str) -> str:
+    prefix, colon, digest = word.rpartition(":")
+    core = digest.rstrip(",;.)")
+    if len(core) <= _LONG or any(character not in "0123456789abcdef" for character in core):
+        return word
+    return f"{prefix}{colon}{core[:10]}..{core[-6:]}{digest[len(core) :]}"

@@ -1,0 +1,259 @@
+"""The command tree: names, options and help. What a command does is in the module that it imports.
+
+Imports inside the functions are the point of this module: ``sealgate --help`` loads none of it, and
+``sealgate keys list`` loads no verifier.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_PLAIN = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+"""For commands that hand every argument on, ``--help`` too."""
+EPILOG = (
+    "Exit codes: 0 held, 1 our fault or unreachable, 2 usage, 10 refused, 20 unsupported, 30 malformed, "
+    "130 interrupted."
+)
+
+app = typer.Typer(
+    name="sealgate",
+    help="Use an AI runtime that you need not trust until it has proved what it is.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+keys = typer.Typer(help="API keys of this gateway.", no_args_is_help=True)
+config = typer.Typer(help="Settings: file, then environment, then flags.", no_args_is_help=True)
+audit = typer.Typer(help="The audit log.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Model = Annotated[str, typer.Option(help="Model that the runtime loads: a pulled name or a folder.")]
+TrustFile = Annotated[Path | None, typer.Option("--trust", help="Trust file: whose signatures count.")]
+ReferenceFile = Annotated[
+    Path | None, typer.Option("--reference", help="Reference values: what must have been signed.")
+]
+
+
+class EngineName(StrEnum):
+    """What makes the tokens."""
+
+    SIMPLE = "simple"
+    STUB = "stub"
+
+
+Engine = Annotated[EngineName, typer.Option(help="The model's engine, or a stub that needs no model.")]
+
+
+@app.callback()
+def root(
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Where models, keys and the log are kept [SEALGATE_HOME].", show_default=False),
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Use an AI runtime that you need not trust until it has proved what it is."""
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"sealgate {installed('sealgate')}")
+        raise typer.Exit
+    if home is not None:
+        # Children inherit it, so that all processes of one command agree where home is.
+        os.environ["SEALGATE_HOME"] = str(home.expanduser().resolve())
+
+
+@app.command(rich_help_panel="Start here")
+def demo(
+    *,
+    model: Model = "smollm2",
+    engine: Engine = EngineName.SIMPLE,
+    prompt: Annotated[str | None, typer.Option(help="Ask this instead of the built-in question.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Get an answer through a verified runtime, then watch six liars being refused."""
+    from gateway.cli.demo.play import play
+
+    play(model=model, engine=engine.value, prompt=prompt, as_json=as_json)
+
+
+@app.command(rich_help_panel="Start here")
+def up(
+    *,
+    model: Model = "smollm2",
+    engine: Engine = EngineName.SIMPLE,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the gateway.")] = None,
+    runtime_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the runtime; 0: any.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Run a gateway and a runtime (mock TEE, for development) in this terminal until Ctrl-C."""
+    from gateway.cli.up import up as run
+
+    run(model=model, engine=engine.value, port=port, runtime_port=runtime_port, as_json=as_json)
+
+
+@app.command(rich_help_panel="Start here")
+def chat(
+    prompt: Annotated[
+        str | None, typer.Argument(help="What to ask; '-' or a pipe reads it from standard input.")
+    ] = None,
+    *,
+    model: Annotated[
+        str | None, typer.Option(help="Which model to ask.", show_default="the only one")
+    ] = None,
+    gateway_url: Annotated[
+        str | None, typer.Option("--gateway", help="Gateway to ask.", show_default="from the settings")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 512,
+    temperature: Annotated[float, typer.Option(min=0, max=2, help="0 is greedy.")] = 0.7,
+    as_json: Json = False,
+) -> None:
+    """Ask through the gateway and see what the answer rests on. Key: SEALGATE_API_KEY, or this home's own."""
+    from gateway.cli.chat import ChatOptions
+    from gateway.cli.chat import chat as run
+
+    options = ChatOptions(model=model, system=system, max_tokens=max_tokens, temperature=temperature)
+    run(prompt, options, gateway_url=gateway_url, as_json=as_json)
+
+
+@app.command(rich_help_panel="Start here")
+def doctor(as_json: Json = False) -> None:
+    """Look at this machine: what it can do, what is missing, and what to do about it."""
+    from gateway.cli.doctor import doctor as run
+
+    run(as_json=as_json)
+
+
+@app.command(rich_help_panel="Trust")
+def verify(
+    target: Annotated[str, typer.Argument(help="Runtime's URL, or a saved evidence bundle.")],
+    *,
+    trust: TrustFile = None,
+    reference: ReferenceFile = None,
+    nonce: Annotated[
+        str | None, typer.Option(help="Nonce that a saved bundle must answer (64 hex digits).")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Judge as of this moment (RFC 3339).", show_default="now")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Keep the fetched bundle in this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Verify a runtime's evidence: each check, what was expected, what came, how long it stays valid."""
+    from gateway.cli.verify import Target
+    from gateway.cli.verify import verify as run
+
+    run(Target(target, nonce=nonce, at=at, save=save), trust=trust, reference=reference, as_json=as_json)
+
+
+@audit.command("verify")
+def audit_verify(
+    path: Annotated[
+        Path | None, typer.Argument(help="Log file.", show_default="this gateway's own log")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(help="Hash of an entry that the log must contain, noted earlier.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check the log offline: every link of its chain, no gap, no edit, nothing missing before a known head."""
+    from gateway.cli.audit import verify as run
+
+    run(path, head=head, as_json=as_json)
+
+
+@app.command(rich_help_panel="Serve")
+def gateway(
+    *,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0: any.")] = None,
+    runtime_url: Annotated[str | None, typer.Option(help="The runtime to verify and use.")] = None,
+    trust: TrustFile = None,
+    reference: ReferenceFile = None,
+    allow_mock: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-mock/--no-allow-mock", help="Let policies send to a mock runtime: development only."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Serve the OpenAI-compatible API to applications. Flags go over environment and config file."""
+    from gateway.cli.serve import serve
+
+    flags = {
+        "host": host,
+        "port": port,
+        "runtime_url": runtime_url,
+        "trust_file": trust,
+        "reference_file": reference,
+        "allow_mock": allow_mock,
+    }
+    serve({name: value for name, value in flags.items() if value is not None}, as_json=as_json)
+
+
+@app.command(rich_help_panel="Serve", context_settings=_PLAIN, add_help_option=False)
+def runtime(context: typer.Context) -> None:
+    """Serve a model inside a TEE, or with --dev in a mock one: 'sealgate runtime --help' has its options."""
+    from gateway.cli.processes import become_runtime
+
+    become_runtime("serve", *context.args)
+
+
+@app.command(rich_help_panel="Manage", context_settings=_PLAIN, add_help_option=False)
+def model(context: typer.Context) -> None:
+    """Pull and list models: 'sealgate model pull smollm2'. 'sealgate model --help' has its commands."""
+    from gateway.cli.processes import become_runtime
+
+    become_runtime("model", *context.args)
+
+
+@keys.command("create")
+def keys_create(
+    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    group: Annotated[list[str] | None, typer.Option(help="Group for policies; may be repeated.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Create an API key. It is shown once: at rest there is only its hash."""
+    from gateway.cli.keys import create
+
+    create(name, tuple(group or ()), as_json=as_json)
+
+
+@keys.command("list")
+def keys_list(as_json: Json = False) -> None:
+    """List all keys, revoked ones too."""
+    from gateway.cli.keys import show_all
+
+    show_all(as_json=as_json)
+
+
+@keys.command("revoke")
+def keys_revoke(
+    key_id: Annotated[str, typer.Argument(help="The id that 'keys list' shows.")], as_json: Json = False
+) -> None:
+    """Revoke a key for good, from the next request on."""
+    from gateway.cli.keys import revoke
+
+    revoke(key_id, as_json=as_json)
+
+
+@config.command("explain")
+def config_explain(as_json: Json = False) -> None:
+    """Show each setting, its value, and where the value comes from."""
+    from gateway.cli.config import explain
+
+    explain(as_json=as_json)
+
+
+app.add_typer(keys, name="keys", rich_help_panel="Manage")
+app.add_typer(config, name="config", rich_help_panel="Manage")
+app.add_typer(audit, name="audit", rich_help_panel="Trust")

@@ -1,0 +1,1 @@
+"""An answer through an attested runtime, then six liars refused."""
