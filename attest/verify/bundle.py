@@ -1,0 +1,171 @@
+"""Is this bundle genuine, and about this question? The composite check of everything it holds.
+
+    1  the document is well formed, and so are statement and keyset inside it
+    2  the statement answers this client's nonce
+    3  the keyset is the one that the statement names
+    4  the CPU evidence is genuine: report, chain, revocation (``attest.verify.snp``)
+    5  the report binds the statement: report data = SHA-512("sealgate-statement-v1" || statement)
+    6  every device that the statement names is proved, and none beside them
+
+The order matters for what a refusal says, not for what is accepted: all six must hold. Whether the genuine
+thing is one that we *accept* is the question of ``attest.appraise``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import InitVar, dataclass
+from datetime import datetime
+from typing import Final
+
+from attest import digest
+from attest.checks import Check, CheckList
+from attest.collateral.snp import SnpRoots
+from attest.evidence.bundle import Bundle
+from attest.keyset import Keyset
+from attest.refusal import Unsupported
+from attest.statement import CLAUSE as STATEMENT_CLAUSE
+from attest.statement import Statement, checked_nonce, report_data
+from attest.trust import TrustRoots
+from attest.verify.snp import VerifiedSnp, verify_snp
+
+_VERIFIER: Final = object()
+"""Held by this module alone: what makes a ``VerifiedEvidence`` mean that ``verify_bundle`` returned it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class VerifiedEvidence:
+    """Genuine evidence and what it says. Made by ``verify_bundle`` only.
+
+    Args:
+        statement: what the runtime states.
+        statement_digest: digest of the statement's bytes.
+        keyset: the keys that the statement vouches for.
+        keyset_digest: digest of the keyset's bytes.
+        bundle_digest: digest of the whole bundle, by which it may be archived.
+        snp: the verified CPU report.
+        nonce: the nonce that was answered, or None if none was asked (then this proves no freshness).
+        roots: the roots under which all this was verified.
+        verified_at: the time of verification.
+        checks: the rows.
+    """
+
+    statement: Statement
+    statement_digest: str
+    keyset: Keyset
+    keyset_digest: str
+    bundle_digest: str
+    snp: VerifiedSnp
+    nonce: str | None
+    roots: TrustRoots
+    verified_at: datetime
+    checks: tuple[Check, ...]
+    made_by: InitVar[object]
+
+    def __post_init__(self, made_by: object) -> None:
+        if made_by is not _VERIFIER:
+            raise TypeError("VerifiedEvidence is made by verify_bundle only")
+
+    def __repr__(self) -> str:
+        return f"VerifiedEvidence({self.snp.vendor}, statement {self.statement_digest})"
+
+
+def verify_bundle(bundle: bytes, *, nonce: str | None, roots: TrustRoots, now: datetime) -> VerifiedEvidence:
+    """Verify a bundle as received.
+
+    Args:
+        bundle: the document's bytes; at most 1 MiB.
+        nonce: the client's own fresh nonce, 64 hex digits. None only to judge a saved file: the result then
+            proves no freshness, says so in a row, and no verdict built on it can carry data.
+        roots: who may vouch.
+        now: the time of verification, aware.
+
+    Raises:
+        Malformed: the document or a part of it is not of the format.
+        Unsupported: it holds evidence of a kind that this version cannot judge.
+        Refused: it is not genuine, or not an answer to this nonce. All three carry ``.checks``.
+    """
+    checks = CheckList()
+    with checks.explaining():
+        parsed = Bundle.parse(bundle)
+        statement = Statement.parse(parsed.statement)
+        keyset = Keyset.parse(parsed.keyset)
+        checks.passed(
+            "documents are well formed", "docs/reference/bundle-format.md", got=f"{len(bundle)} bytes"
+        )
+        _require_nonce(statement, nonce, checks)
+        keyset_digest = _require_keyset(statement, parsed.keyset, checks)
+        snp = verify_snp(
+            parsed.cpu.report,
+            parsed.cpu.collateral,
+            SnpRoots(amd=roots.amd, mock_ark_sha256=roots.mock_ark_sha256),
+            now=now,
+            checks=checks,
+        )
+        _require_binding(snp, parsed.statement, checks)
+        _require_devices(statement, checks)
+        return VerifiedEvidence(
+            statement=statement,
+            statement_digest=digest.sha256_digest(parsed.statement),
+            keyset=keyset,
+            keyset_digest=keyset_digest,
+            bundle_digest=digest.sha256_digest(bundle),
+            snp=snp,
+            nonce=nonce,
+            roots=roots,
+            verified_at=now,
+            checks=checks.rows,
+            made_by=_VERIFIER,
+        )
+
+
+def _require_nonce(statement: Statement, nonce: str | None, checks: CheckList) -> None:
+    """An old answer may be about a machine that has changed since: replay."""
+    got = statement.nonce or "none"
+    if nonce is None:
+        checks.noted("nonce", STATEMENT_CLAUSE, expected="not asked: freshness is not proved", got=got)
+        return
+    expected = checked_nonce(nonce)
+    checks.require(
+        statement.nonce == expected,
+        "nonce-mismatch",
+        "statement answers our nonce",
+        STATEMENT_CLAUSE,
+        expected=expected,
+        got=got,
+    )
+
+
+def _require_keyset(statement: Statement, keyset: bytes, checks: CheckList) -> str:
+    """Keys beside the statement's are a relay's own: it would read everything."""
+    got = digest.sha256_digest(keyset)
+    checks.require(
+        got == statement.keyset_digest,
+        "keyset-digest-mismatch",
+        "keyset is the statement's",
+        STATEMENT_CLAUSE,
+        expected=statement.keyset_digest,
+        got=got,
+    )
+    return got
+
+
+def _require_binding(snp: VerifiedSnp, statement: bytes, checks: CheckList) -> None:
+    """A genuine report of somebody else's enclave vouches for nothing here."""
+    expected = report_data(statement)
+    checks.require(
+        snp.report.report_data == expected,
+        "report-data-mismatch",
+        "report binds the statement",
+        STATEMENT_CLAUSE,
+        expected=expected.hex()[:32] + "...",
+        got=snp.report.report_data.hex()[:32] + "...",
+    )
+
+
+def _require_devices(statement: Statement, checks: CheckList) -> None:
+    """A device that cannot be judged is refused, never skipped (P1). Bundles carry no GPU evidence yet."""
+    if statement.devices:
+        raise Unsupported(
+            "gpu-evidence", STATEMENT_CLAUSE, expected="none", got=f"{len(statement.devices)} devices"
+        )
+    checks.passed("devices beside the CPU", STATEMENT_CLAUSE, expected="every one proved", got="none named")
