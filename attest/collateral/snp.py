@@ -43,13 +43,10 @@ class SnpRoots:
     Args:
         amd: AMD's pinned roots.
         mock_ark_sha256: digest (lower-case hex) of one mock vendor's root, or ``None``.
-        vlek_providers: cloud providers (the leaf's cspID, e.g. ``"CN=cc-us-east-2.amazonaws.com"``) whose
-            VLEK is accepted. A VLEK is the provider's key and names no chip, so the default is none.
     """
 
     amd: bool
     mock_ark_sha256: str | None = None
-    vlek_providers: frozenset[str] = frozenset()
 
 
 @cache

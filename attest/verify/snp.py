@@ -62,7 +62,7 @@ class VerifiedSnp:
         vendor: whose root the chain ends in.
         product: product line, agreed by CPUID, issuer and leaf.
         signing_key: ``vcek`` (this chip) or ``vlek`` (a provider's chips).
-        csp_id: the provider, for a VLEK.
+        csp_id: the provider whose VLEK it is, to be appraised; ``None`` for a VCEK.
         reported_tcb: what the signing key was derived for.
         committed_tcb: what the platform cannot go back behind.
         current_tcb: what runs.
@@ -157,12 +157,12 @@ def verify_snp(
         crl_end = _require_unrevoked(collateral.crl, chain, leaf, now=now, checks=checks)
     not_after = min(not_after, crl_end or not_after)
 
-    # 6. The leaf stands for this product, this firmware and this chip (or an accepted provider).
+    # 6. The leaf stands for this product, this firmware and this chip. A VLEK names no chip but a provider:
+    #    whether that provider is accepted is the appraisal's question.
     with checks.step("SNP leaf matches report", "AMD 57230, certificate extensions"):
         facts = SnpLeaf.parse(leaf, kind=signing_key, product=product)
         reported = TcbVersion.parse(parsed.reported_tcb, product)
         _require_leaf_matches(facts, parsed, product, reported)
-        _require_provider(facts, roots)
         checks.passed(
             "SNP leaf matches report",
             "AMD 57230, certificate extensions",
@@ -308,16 +308,6 @@ def _require_leaf_matches(leaf: SnpLeaf, report: SnpReport, product: Product, re
             clause,
             expected=f"chip {leaf.hwid[:8].hex()}",
             got=f"chip {report.chip_id[:8].hex()}",
-        )
-
-
-def _require_provider(leaf: SnpLeaf, roots: SnpRoots) -> None:
-    if leaf.csp_id is not None and leaf.csp_id not in roots.vlek_providers:
-        raise Refused(
-            "snp-vlek-provider",
-            "trust file",
-            expected=", ".join(sorted(roots.vlek_providers)) or "no provider's VLEK",
-            got=leaf.csp_id,
         )
 
 
