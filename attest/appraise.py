@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from attest import ear
 from attest.checks import Check, CheckList
-from attest.evidence.snp_tcb import TcbVersion
 from attest.keyset import Keyset, KeysetState
 from attest.reference import CLAUSE, ReferenceValues, Vendor
 from attest.refusal import Refused
@@ -231,13 +230,18 @@ def _judge_firmware(snp: VerifiedSnp, reference: ReferenceValues, checks: CheckL
     accepted = reference.snp
     _one_of(checks, "snp-product-not-accepted", "product", snp.product, accepted.products)
     _one_of(checks, "snp-signing-key-not-accepted", "signing key", snp.signing_key, accepted.signing_keys)
-    if snp.signing_key == "vlek":
-        _one_of(checks, "snp-csp-not-accepted", "cloud provider", snp.csp_id or "none", accepted.csp_ids)
+    checks.require(
+        snp.revocation_checked or not accepted.require_revocation_list,
+        "snp-revocation-unchecked",
+        "revocation list",
+        "AMD 57230",
+        expected="a current list" if accepted.require_revocation_list else "a current list, or none",
+        got="current" if snp.revocation_checked else "none",
+    )
     floor = accepted.min_tcb[snp.product]
     # REPORTED is what the signing key stands for; LAUNCH is what measured the guest. Either may have been
     # rolled back without the other.
-    for name, raw in (("reported", snp.report.reported_tcb), ("launch", snp.report.launch_tcb)):
-        tcb = TcbVersion.parse(raw, snp.product)
+    for name, tcb in (("reported", snp.reported_tcb), ("launch", snp.launch_tcb)):
         checks.require(
             tcb.covers(floor),
             f"snp-{name}-tcb",

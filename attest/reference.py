@@ -54,9 +54,10 @@ class SnpReference:
     Args:
         products: accepted product lines.
         signing_keys: ``vcek`` (this chip's key), ``vlek`` (a cloud provider's key), or both.
-        csp_ids: providers whose VLEK is accepted; empty exactly if ``vlek`` is not.
+            Which providers' VLEK counts is said in the trust file.
         vmpls: accepted privilege levels, 0 to 3.
         measurements: accepted launch digests, 96 hex digits each.
+        require_revocation_list: refuse evidence that came without a current revocation list.
         min_guest_svn: least security version of the guest image.
         min_tcb: least firmware versions, component by component, of every accepted product.
 
@@ -66,9 +67,9 @@ class SnpReference:
 
     products: frozenset[Product]
     signing_keys: frozenset[SigningKey]
-    csp_ids: frozenset[str] = frozenset()
     vmpls: frozenset[int]
     measurements: frozenset[str]
+    require_revocation_list: bool = True
     min_guest_svn: int = 0
     min_tcb: Mapping[Product, TcbVersion] = field(hash=False)
 
@@ -78,8 +79,6 @@ class SnpReference:
             raise Malformed(
                 "reference-value", "snp.min_tcb does not name exactly snp.products", clause=CLAUSE
             )
-        if bool(self.csp_ids) != ("vlek" in self.signing_keys):
-            raise Malformed("reference-value", "snp.csp_ids belongs to vlek, and only there", clause=CLAUSE)
 
     @classmethod
     def read(cls, table: strict_toml.Table) -> Self:
@@ -93,9 +92,9 @@ class SnpReference:
         reference = cls(
             products=products,
             signing_keys=cast("frozenset[SigningKey]", table.texts("signing_keys", _SIGNING_KEY)),
-            csp_ids=table.texts("csp_ids", _TEXT) if "csp_ids" in table else frozenset(),
             vmpls=table.integers("vmpls", low=0, high=_MAX_VMPL),
             measurements=table.texts("measurements", _MEASUREMENT),
+            require_revocation_list=table.boolean("require_revocation_list"),
             min_guest_svn=table.integer("min_guest_svn", low=0, high=_MAX_SVN),
             min_tcb={product: _read_tcb(floors.table(product), product) for product in products},
         )
@@ -108,9 +107,9 @@ class SnpReference:
         return {
             "products": sorted(self.products),
             "signing_keys": sorted(self.signing_keys),
-            **_optional("csp_ids", self.csp_ids),
             "vmpls": sorted(self.vmpls),
             "measurements": sorted(self.measurements),
+            "require_revocation_list": self.require_revocation_list,
             "min_guest_svn": self.min_guest_svn,
             "min_tcb": {
                 product: {name: getattr(self.min_tcb[product], name) for name in _tcb_components(product)}
@@ -183,7 +182,7 @@ class RuntimeReference:
             "policy_digests": sorted(self.policy_digests),
             "base_model_digests": sorted(self.base_model_digests),
             "tokenizer_digests": sorted(self.tokenizer_digests),
-            **_optional("contract_digests", self.contract_digests),
+            **({"contract_digests": sorted(self.contract_digests)} if self.contract_digests else {}),
             "gpus": self.gpus,
         }
 
@@ -293,10 +292,6 @@ def _read_tcb(table: strict_toml.Table, product: Product) -> TcbVersion:
     tcb = TcbVersion(**{name: table.integer(name, low=0, high=255) for name in _tcb_components(product)})
     table.end()
     return tcb
-
-
-def _optional(key: str, values: frozenset[str]) -> dict[str, list[str]]:
-    return {key: sorted(values)} if values else {}
 
 
 def _require_some(reference: object, *names: str) -> None:

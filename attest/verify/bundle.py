@@ -97,7 +97,9 @@ def verify_bundle(bundle: bytes, *, nonce: str | None, roots: TrustRoots, now: d
         snp = verify_snp(
             parsed.cpu.report,
             parsed.cpu.collateral,
-            SnpRoots(amd=roots.amd, mock_ark_sha256=roots.mock_ark_sha256),
+            SnpRoots(
+                amd=roots.amd, mock_ark_sha256=roots.mock_ark_sha256, vlek_providers=roots.vlek_providers
+            ),
             now=now,
             checks=checks,
         )
