@@ -230,6 +230,8 @@ def _judge_firmware(snp: VerifiedSnp, reference: ReferenceValues, checks: CheckL
     accepted = reference.snp
     _one_of(checks, "snp-product-not-accepted", "product", snp.product, accepted.products)
     _one_of(checks, "snp-signing-key-not-accepted", "signing key", snp.signing_key, accepted.signing_keys)
+    if snp.csp_id is not None:
+        _one_of(checks, "snp-csp-not-accepted", "cloud provider", snp.csp_id, accepted.csp_ids)
     checks.require(
         snp.revocation_checked or not accepted.require_revocation_list,
         "snp-revocation-unchecked",

@@ -54,7 +54,8 @@ class SnpReference:
     Args:
         products: accepted product lines.
         signing_keys: ``vcek`` (this chip's key), ``vlek`` (a cloud provider's key), or both.
-            Which providers' VLEK counts is said in the trust file.
+        csp_ids: cloud providers whose VLEK (a key for all of a provider's chips) is accepted, as the leaf
+            names them, e.g. ``CN=cc-us-east-2.amazonaws.com``; empty exactly if ``vlek`` is not accepted.
         vmpls: accepted privilege levels, 0 to 3.
         measurements: accepted launch digests, 96 hex digits each.
         require_revocation_list: refuse evidence that came without a current revocation list.
@@ -67,6 +68,7 @@ class SnpReference:
 
     products: frozenset[Product]
     signing_keys: frozenset[SigningKey]
+    csp_ids: frozenset[str] = frozenset()
     vmpls: frozenset[int]
     measurements: frozenset[str]
     require_revocation_list: bool = True
@@ -92,6 +94,7 @@ class SnpReference:
         reference = cls(
             products=products,
             signing_keys=cast("frozenset[SigningKey]", table.texts("signing_keys", _SIGNING_KEY)),
+            csp_ids=table.texts("csp_ids", _TEXT) if "csp_ids" in table else frozenset(),
             vmpls=table.integers("vmpls", low=0, high=_MAX_VMPL),
             measurements=table.texts("measurements", _MEASUREMENT),
             require_revocation_list=table.boolean("require_revocation_list"),
@@ -107,6 +110,7 @@ class SnpReference:
         return {
             "products": sorted(self.products),
             "signing_keys": sorted(self.signing_keys),
+            **_optional("csp_ids", self.csp_ids),
             "vmpls": sorted(self.vmpls),
             "measurements": sorted(self.measurements),
             "require_revocation_list": self.require_revocation_list,
@@ -182,7 +186,7 @@ class RuntimeReference:
             "policy_digests": sorted(self.policy_digests),
             "base_model_digests": sorted(self.base_model_digests),
             "tokenizer_digests": sorted(self.tokenizer_digests),
-            **({"contract_digests": sorted(self.contract_digests)} if self.contract_digests else {}),
+            **_optional("contract_digests", self.contract_digests),
             "gpus": self.gpus,
         }
 
@@ -292,6 +296,10 @@ def _read_tcb(table: strict_toml.Table, product: Product) -> TcbVersion:
     tcb = TcbVersion(**{name: table.integer(name, low=0, high=255) for name in _tcb_components(product)})
     table.end()
     return tcb
+
+
+def _optional(key: str, values: frozenset[str]) -> dict[str, list[str]]:
+    return {key: sorted(values)} if values else {}
 
 
 def _require_some(reference: object, *names: str) -> None:

@@ -20,7 +20,6 @@ MAX_TRUST_BYTES = 64 * 1024
 CLAUSE = "docs/reference/trust-file.md"
 
 SHA256_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_PROVIDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,255}", re.ASCII)
 _FORMAT = re.compile(re.escape(FORMAT), re.ASCII)
 
 
@@ -30,8 +29,6 @@ class TrustRoots:
 
     Args:
         amd: accept AMD's pinned root keys (those in ``attest/collateral/roots``).
-        vlek_providers: cloud providers whose VLEK (a key for all of a provider's chips) AMD may vouch for,
-            as the leaf names them, e.g. ``CN=cc-us-east-2.amazonaws.com``.
         mock_ark_sha256: SHA-256 of the DER root certificate of one mock vendor, 64 lower-case hex digits,
             or None. Evidence under it protects nothing from the machine it runs on.
 
@@ -40,7 +37,6 @@ class TrustRoots:
     """
 
     amd: bool
-    vlek_providers: frozenset[str] = frozenset()
     mock_ark_sha256: str | None = None
 
     def __post_init__(self) -> None:
@@ -63,8 +59,7 @@ class TrustRoots:
             mock = top.table("mock")
             mock_ark_sha256 = mock.text("ark_sha256", SHA256_HEX)
             mock.end()
-        providers = top.texts("vlek_providers", _PROVIDER) if "vlek_providers" in top else frozenset()
-        roots = cls(amd=top.boolean("amd"), vlek_providers=providers, mock_ark_sha256=mock_ark_sha256)
+        roots = cls(amd=top.boolean("amd"), mock_ark_sha256=mock_ark_sha256)
         top.end()
         return roots
 
@@ -80,8 +75,6 @@ class TrustRoots:
     def toml(self) -> str:
         """The trust file that says this."""
         values: dict[str, Any] = {"format": FORMAT, "amd": self.amd}
-        if self.vlek_providers:
-            values["vlek_providers"] = sorted(self.vlek_providers)
         if self.mock_ark_sha256 is not None:
             values["mock"] = {"ark_sha256": self.mock_ark_sha256}
         return strict_toml.dump(values)

@@ -97,9 +97,7 @@ def verify_bundle(bundle: bytes, *, nonce: str | None, roots: TrustRoots, now: d
         snp = verify_snp(
             parsed.cpu.report,
             parsed.cpu.collateral,
-            SnpRoots(
-                amd=roots.amd, mock_ark_sha256=roots.mock_ark_sha256, vlek_providers=roots.vlek_providers
-            ),
+            SnpRoots(amd=roots.amd, mock_ark_sha256=roots.mock_ark_sha256),
             now=now,
             checks=checks,
         )
