@@ -1,0 +1,311 @@
+"""The OpenAI-shaped requests, as both sides validate them.
+
+Both sides read the same bytes with the same models, so what the gateway decided on is what the runtime runs.
+Strict types (``"16"`` is not a number, ``1`` is not true). A documented OpenAI parameter that cannot change
+what this runtime answers is accepted and ignored; one that would (tools, JSON mode, audio) is refused by
+name, because an answer without it would be taken for one with it; all others are unknown parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+MAX_MESSAGES: Final = 2048
+MAX_PARTS: Final = 256
+MAX_CHOICES: Final = 16
+MAX_PROMPTS: Final = 16
+MAX_STOPS: Final = 16
+MAX_STOP_CHARACTERS: Final = 256
+MAX_TOKENS: Final = 1 << 20
+MAX_TOP_LOGPROBS: Final = 20
+MAX_NAME: Final = 256
+MAX_METADATA: Final = 16
+
+COMPLETION_DEFAULT_TOKENS: Final = 16
+"""The OpenAI API's default for /v1/completions; a chat goes on to the end of the context."""
+
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+TokenLimit = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
+Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
+    Field(max_length=MAX_METADATA),
+]
+
+
+class InvalidBody(ValueError):
+    """The body is not a request of this API. Holds names and rules, never values.
+
+    Args:
+        code: ``invalid_json``, ``missing_parameter``, ``unknown_parameter``, ``unsupported_parameter``,
+            ``invalid_type`` or ``invalid_value``.
+        param: the member that is wrong, e.g. ``messages.0.content``; None for the body itself.
+        message: what is wrong and what would be right, one sentence.
+    """
+
+    def __init__(self, code: str, param: str | None, message: str) -> None:
+        self.code = code
+        self.param = param
+        self.message = message
+        super().__init__(f"{code}: {param}")
+
+
+class Body(BaseModel):
+    """Base of everything that comes from a caller: strict, frozen, and silent about its values."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    __str__ = __repr__
+
+
+class TextPart(Body):
+    """A piece of a message's text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(Body):
+    """One turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)]
+    name: Name | None = None
+    refusal: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The content as one string."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content)
+
+
+class StreamOptions(Body):
+    """Options of a streamed answer."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class ResponseFormat(Body):
+    """Only free text: a format that is not enforced must not be promised."""
+
+    type: Literal["text"]
+
+
+class _Sampling(Body):
+    """What chat and plain completions have in common."""
+
+    ignored: ClassVar[frozenset[str]] = frozenset()
+
+    model: Name
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    max_tokens: TokenLimit | None = None
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=1 << 20, description="0 keeps all. Not in the OpenAI API.")] = 0
+    min_p: Annotated[float, Field(ge=0, le=1, description="Not in the OpenAI API.")] = 0.0
+    ignore_eos: Annotated[bool, Field(description="For benchmarks. Not in the OpenAI API.")] = False
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS, fail_fast=True)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: Annotated[dict[str, int], Field(max_length=0)] | None = None
+    user: Annotated[str, Field(max_length=MAX_NAME)] | None = None
+
+    @property
+    def choices(self) -> int:
+        """How many answers to each prompt."""
+        return self.n or 1
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The strings that end an answer."""
+        if self.stop is None:
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a streamed answer ends with the token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    @model_validator(mode="after")
+    def _check_stream_options(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise PydanticCustomError("rule", "stream_options is only allowed when stream is true")
+        return self
+
+
+class ChatRequest(_Sampling):
+    """``POST /v1/chat/completions``."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+    max_completion_tokens: TokenLimit | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    functions: Annotated[list[Any], Field(max_length=0)] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    function_call: Literal["none", "auto"] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
+    # Accepted and ignored: they change neither the answer nor what is promised about it.
+    metadata: Metadata | None = None
+    parallel_tool_calls: bool | None = None
+    prompt_cache_key: Annotated[str, Field(max_length=MAX_NAME)] | None = None
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    reasoning_effort: Annotated[str, Field(max_length=16)] | None = None
+    safety_identifier: Annotated[str, Field(max_length=MAX_NAME)] | None = None
+    service_tier: Annotated[str, Field(max_length=16)] | None = None
+    store: Literal[False] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+    @property
+    def token_limit(self) -> int | None:
+        """At most this many tokens per answer; None is up to the end of the context."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def alternatives(self) -> int | None:
+        """How many log-probabilities per token; None for none at all, 0 for the chosen token's alone."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    @model_validator(mode="after")
+    def _check_logprobs(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise PydanticCustomError("rule", "top_logprobs is only allowed when logprobs is true")
+        return self
+
+
+TokenIds = Annotated[
+    list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=MAX_TOKENS, fail_fast=True)
+]
+
+
+class CompletionRequest(_Sampling):
+    """``POST /v1/completions``."""
+
+    prompt: (
+        str
+        | TokenIds
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
+    )
+    logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    echo: Literal[False] | None = None
+    suffix: Literal[""] | None = None
+
+    @property
+    def token_limit(self) -> int:
+        """At most this many tokens per answer."""
+        return self.max_tokens or COMPLETION_DEFAULT_TOKENS
+
+    @property
+    def alternatives(self) -> int | None:
+        """How many log-probabilities per token; None for none at all."""
+        return self.logprobs
+
+    @property
+    def prompts(self) -> list[str] | list[list[int]]:
+        """Each prompt, as text or as tokens."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if isinstance(self.prompt[0], int):
+            return [self.prompt]
+        return self.prompt
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        if self.best_of is not None and self.best_of != self.choices:
+            raise PydanticCustomError("rule", "best_of is only allowed equal to n")
+        if len(self.prompts) * self.choices > MAX_CHOICES:
+            raise PydanticCustomError("rule", "at most 16 answers in one request: prompts times n")
+        return self
+
+
+Request = TypeVar("Request", bound=Body)
+
+REQUESTS: Final[Mapping[str, type[ChatRequest | CompletionRequest]]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/completions": CompletionRequest,
+}
+
+UNSUPPORTED: Final = frozenset(
+    "audio best_of echo function_call functions logit_bias modalities moderation prediction "
+    "prompt_cache_options response_format store suffix tool_calls tool_choice tool_call_id tools "
+    "web_search_options".split()
+)
+"""Documented OpenAI parameters that are refused unless they ask for what happens anyway."""
+
+_UNIONS: Final = {
+    "stop": f"a string or a list of at most {MAX_STOPS} strings, each of 1 to {MAX_STOP_CHARACTERS} characters",
+    "content": "a string or a list of text parts; images, audio and files are not supported",
+    "prompt": f"a string, a list of token ids, or a list of at most {MAX_PROMPTS} of either, none empty",
+}
+"""pydantic explains every arm of a union in turn; one sentence says more."""
+
+
+def parse_request(model: type[Request], body: bytes) -> Request:
+    """Validate a body, once.
+
+    Raises:
+        InvalidBody: with the first thing that is wrong.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise _explained(error.errors(include_url=False, include_input=False)[0]) from None
+
+
+def _explained(error: ErrorDetails) -> InvalidBody:
+    """The API's words for pydantic's; names of members only where they are ours."""
+    kind, location = error["type"], error["loc"]
+    if kind == "json_invalid":
+        return InvalidBody("invalid_json", None, "The body is not one JSON document in UTF-8.")
+    param = _param(location)
+    if kind == "rule":
+        return InvalidBody("invalid_value", param, f"{error['msg']}.")
+    named = next((part for part in location if isinstance(part, str) and part in UNSUPPORTED), None)
+    if named is not None:
+        return InvalidBody("unsupported_parameter", named, f"This runtime does not support '{named}'.")
+    if kind == "extra_forbidden":
+        return InvalidBody(
+            "unknown_parameter", param, "The request has a parameter that this API does not know."
+        )
+    if kind == "missing":
+        return InvalidBody("missing_parameter", param, f"The parameter '{param}' is required.")
+    union = next((part for part in reversed(location) if isinstance(part, str) and part in _UNIONS), None)
+    if union is not None:
+        return InvalidBody("invalid_value", param, f"'{param}' must be {_UNIONS[union]}.")
+    code = "invalid_type" if kind.endswith("_type") else "invalid_value"
+    return InvalidBody(code, param, f"'{param or 'the body'}' is not acceptable: {error['msg']}.")
+
+
+_OWN_NAMES: Final = frozenset(
+    name
+    for model in (ChatRequest, CompletionRequest, Message, TextPart, StreamOptions, ResponseFormat)
+    for name in model.model_fields
+)
+
+
+def _param(location: tuple[int | str, ...]) -> str | None:
+    """Where, up to the first name that the sender made up (or pydantic did, for an arm of a union)."""
+    path: list[str] = []
+    for part in location:
+        if isinstance(part, str) and part not in _OWN_NAMES:
+            break
+        path.append(str(part))
+    return ".".join(path) or None
