@@ -1,0 +1,148 @@
+"""Load a model, ready to serve: weights, tokenizer, and the digests the runtime's statement names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from attest.refusal import Refused
+from runtime import settings
+from runtime.model.gguf_file import parse_gguf
+from runtime.model.gguf_weights import GgufWeights, gguf_architecture
+from runtime.model.llama import LlamaModel, WeightSource
+from runtime.model.number_format import DtypeName, resolve_dtype
+from runtime.model.registry import KNOWN
+from runtime.model.safetensors_folder import FolderWeights, folder_architecture, read_folder
+from runtime.model.store import StoredModel, stored_model
+from runtime.model.tokenizer import Tokenizer
+from runtime.model.tokenizer_sources import folder_tokenizer, gguf_tokenizer
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and how much of it is done, 0 to 1."""
+
+
+@dataclass(frozen=True, repr=False)
+class LoadedModel:
+    """A model in memory.
+
+    Args:
+        name: what clients ask for.
+        model: the decoder.
+        tokenizer: with the chat template.
+        base_model_digest: ``sha256:`` of the weights, as they were read.
+        tokenizer_digest: ``sha256:`` of the tokenizer and template, as they were read.
+    """
+
+    name: str
+    model: LlamaModel
+    tokenizer: Tokenizer
+    base_model_digest: str
+    tokenizer_digest: str
+
+    def __repr__(self) -> str:
+        return f"LoadedModel({self.name}, {self.base_model_digest}, {self.dtype})"
+
+    @property
+    def context_length(self) -> int:
+        """Positions that the model was trained for."""
+        return self.model.architecture.context_length
+
+    @property
+    def dtype(self) -> str:
+        """``"float32"`` or ``"bfloat16"``."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+
+def load_model(
+    path_or_name: str | Path, *, dtype: DtypeName = "auto", progress: Progress | None = None
+) -> LoadedModel:
+    """Load a pulled model by name, or a ``.gguf`` file or Hugging Face-format folder by path.
+
+    A pulled model must have the digest it was pinned to. Any other is taken as it is: its digest goes
+    into the runtime's statement, and those who verify the runtime decide whether they accept it.
+
+    Args:
+        path_or_name: names of pulled models win over paths.
+        dtype: ``"auto"`` measures what this CPU prefers.
+        progress: told how far it is.
+
+    Raises:
+        Refused: ``model-not-pulled``, ``model-not-found``, ``model-digest-mismatch``.
+        Unsupported, Malformed: as the parsers do.
+    """
+    report = progress or _silent
+    resolved = resolve_dtype(dtype)
+    if str(path_or_name) in KNOWN:
+        return _load_stored(stored_model(settings.home(), str(path_or_name)), resolved, report)
+    path = Path(path_or_name)
+    if path.is_dir():
+        return _load_folder(path, resolved, report)
+    if path.is_file():
+        data = path.read_bytes()
+        return _load_gguf(data, _sha256(data), path.stem, resolved, report)
+    raise Refused("model-not-found", expected="a pulled model's name, a .gguf file or a folder")
+
+
+def _load_stored(stored: StoredModel, dtype: torch.dtype, progress: Progress) -> LoadedModel:
+    """The pinned digest is the registry's: the record on disk is the host's to rewrite."""
+    try:
+        data = stored.weights.read_bytes()
+    except FileNotFoundError:
+        raise Refused(
+            "model-not-pulled", expected=f"`sealgate model pull {stored.record.name}` again"
+        ) from None
+    expected = f"sha256:{KNOWN[stored.record.name].sha256}"
+    found = _sha256(data)
+    if found != expected:
+        raise Refused("model-digest-mismatch", expected=expected, got=found)
+    return _load_gguf(data, found, stored.record.name, dtype, progress)
+
+
+def _sha256(data: bytes) -> str:
+    """Digest of what was read; what was read is also what is parsed, so the disk is not asked twice."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _load_gguf(data: bytes, digest: str, name: str, dtype: torch.dtype, progress: Progress) -> LoadedModel:
+    file = parse_gguf(data)
+    architecture = gguf_architecture(file)
+    progress("tokenizer", 0.0)
+    tokenizer = gguf_tokenizer(file, architecture.vocab_size)
+    source = _Counted(GgufWeights(file, architecture), len(file.tensors), progress)
+    model = LlamaModel(architecture, source, dtype)
+    progress("weights", 1.0)
+    return LoadedModel(name, model, tokenizer, digest, file.tokenizer_digest)
+
+
+def _load_folder(path: Path, dtype: torch.dtype, progress: Progress) -> LoadedModel:
+    folder = read_folder(path, progress)
+    architecture = folder_architecture(folder.config)
+    tokenizer = folder_tokenizer(folder, architecture.vocab_size)
+    model = LlamaModel(architecture, FolderWeights(folder), dtype)
+    progress("weights", 1.0)
+    name = path.resolve().name
+    return LoadedModel(name, model, tokenizer, folder.base_model_digest, folder.tokenizer_digest)
+
+
+class _Counted:
+    """A weight source that reports how many of its tensors were taken."""
+
+    def __init__(self, source: WeightSource, total: int, progress: Progress) -> None:
+        self._source, self._total, self._progress = source, total, progress
+        self._taken = 0
+
+    def has(self, name: str) -> bool:
+        return self._source.has(name)
+
+    def take(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        self._taken += 1
+        self._progress("weights", min(1.0, self._taken / self._total))
+        return self._source.take(name, shape)
+
+
+def _silent(_stage: str, _fraction: float) -> None:
+    """No one is watching."""
