@@ -20,6 +20,7 @@ from typing import Final
 from attest import digest
 from attest.checks import Check, CheckList
 from attest.collateral.snp import SnpRoots
+from attest.evidence.bundle import CLAUSE as BUNDLE_CLAUSE
 from attest.evidence.bundle import Bundle
 from attest.keyset import Keyset
 from attest.refusal import Unsupported
@@ -86,12 +87,11 @@ def verify_bundle(bundle: bytes, *, nonce: str | None, roots: TrustRoots, now: d
     """
     checks = CheckList()
     with checks.explaining():
-        parsed = Bundle.parse(bundle)
-        statement = Statement.parse(parsed.statement)
-        keyset = Keyset.parse(parsed.keyset)
-        checks.passed(
-            "documents are well formed", "docs/reference/bundle-format.md", got=f"{len(bundle)} bytes"
-        )
+        with checks.step("documents are well formed", BUNDLE_CLAUSE):
+            parsed = Bundle.parse(bundle)
+            statement = Statement.parse(parsed.statement)
+            keyset = Keyset.parse(parsed.keyset)
+            checks.passed("documents are well formed", BUNDLE_CLAUSE, got=f"{len(bundle)} bytes")
         _require_nonce(statement, nonce, checks)
         keyset_digest = _require_keyset(statement, parsed.keyset, checks)
         snp = verify_snp(
