@@ -8,7 +8,7 @@ name, because an answer without it would be taken for one with it; all others ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -244,14 +244,16 @@ REQUESTS: Final[Mapping[str, type[ChatRequest | CompletionRequest]]] = {
 }
 
 UNSUPPORTED: Final = frozenset(
-    "audio best_of echo function_call functions logit_bias modalities moderation prediction "
-    "prompt_cache_options response_format store suffix tool_calls tool_choice tool_call_id tools "
-    "web_search_options".split()
+    {
+        *("audio", "best_of", "echo", "function_call", "functions", "logit_bias", "modalities", "moderation"),
+        *("prediction", "prompt_cache_options", "response_format", "store", "suffix", "tool_call_id"),
+        *("tool_calls", "tool_choice", "tools", "web_search_options"),
+    }
 )
 """Documented OpenAI parameters that are refused unless they ask for what happens anyway."""
 
 _UNIONS: Final = {
-    "stop": f"a string or a list of at most {MAX_STOPS} strings, each of 1 to {MAX_STOP_CHARACTERS} characters",
+    "stop": f"a string or a list of at most {MAX_STOPS}, each of 1 to {MAX_STOP_CHARACTERS} characters",
     "content": "a string or a list of text parts; images, audio and files are not supported",
     "prompt": f"a string, a list of token ids, or a list of at most {MAX_PROMPTS} of either, none empty",
 }
@@ -273,25 +275,28 @@ def parse_request(model: type[Request], body: bytes) -> Request:
 def _explained(error: ErrorDetails) -> InvalidBody:
     """The API's words for pydantic's; names of members only where they are ours."""
     kind, location = error["type"], error["loc"]
-    if kind == "json_invalid":
-        return InvalidBody("invalid_json", None, "The body is not one JSON document in UTF-8.")
     param = _param(location)
-    if kind == "rule":
-        return InvalidBody("invalid_value", param, f"{error['msg']}.")
-    named = next((part for part in location if isinstance(part, str) and part in UNSUPPORTED), None)
-    if named is not None:
+    if named := _last(location, UNSUPPORTED):
         return InvalidBody("unsupported_parameter", named, f"This runtime does not support '{named}'.")
-    if kind == "extra_forbidden":
-        return InvalidBody(
-            "unknown_parameter", param, "The request has a parameter that this API does not know."
-        )
-    if kind == "missing":
-        return InvalidBody("missing_parameter", param, f"The parameter '{param}' is required.")
-    union = next((part for part in reversed(location) if isinstance(part, str) and part in _UNIONS), None)
-    if union is not None:
-        return InvalidBody("invalid_value", param, f"'{param}' must be {_UNIONS[union]}.")
-    code = "invalid_type" if kind.endswith("_type") else "invalid_value"
-    return InvalidBody(code, param, f"'{param or 'the body'}' is not acceptable: {error['msg']}.")
+    match kind:
+        case "json_invalid":
+            return InvalidBody("invalid_json", None, "The body is not one JSON document in UTF-8.")
+        case "rule":
+            code, message = "invalid_value", f"{error['msg']}."
+        case "extra_forbidden":
+            code, message = "unknown_parameter", "The request has a parameter unknown to this API."
+        case "missing":
+            code, message = "missing_parameter", f"The parameter '{param}' is required."
+        case _ if union := _last(location, _UNIONS):
+            code, message = "invalid_value", f"'{param}' must be {_UNIONS[union]}."
+        case _:
+            code = "invalid_type" if kind.endswith("_type") else "invalid_value"
+            message = f"'{param or 'the body'}' is not acceptable: {error['msg']}."
+    return InvalidBody(code, param, message)
+
+
+def _last(location: tuple[int | str, ...], names: Container[str]) -> str | None:
+    return next((part for part in reversed(location) if isinstance(part, str) and part in names), None)
 
 
 _OWN_NAMES: Final = frozenset(

@@ -1,0 +1,101 @@
+"""The OpenAPI 3.1 document of the OpenAI-shaped routes, made from the models that validate them.
+
+Gateway and runtime serve it with their own routes added; a fuzzer reads it to test both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from attest.protocol import paths
+from attest.protocol.openai import ChatRequest, CompletionRequest
+from attest.protocol.openai_answers import ChatAnswer, CompletionAnswer, ErrorAnswer, ModelList
+
+_REFERENCE: Final = "#/components/schemas/{model}"
+_ERRORS: Final = {
+    "400": "The request must change; code says how.",
+    "401": "Who asks is not established.",
+    "404": "No such model.",
+    "405": "Another method.",
+    "413": "The body is too large.",
+    "415": "The body is not announced as JSON.",
+    "429": "Too much at once; later is fine.",
+    "500": "A fault of this server.",
+    "503": "Not able to answer now.",
+}
+
+
+def document(
+    title: str,
+    *,
+    version: str,
+    errors: Mapping[str, str] | None = None,
+    further_paths: Mapping[str, Any] | None = None,
+    api_keys: bool = False,
+) -> dict[str, Any]:
+    """The document as JSON.
+
+    Args:
+        title: of the API.
+        version: of the software that serves it.
+        errors: further statuses with their descriptions.
+        further_paths: OpenAPI path items of further routes.
+        api_keys: the OpenAI-shaped routes want a bearer key.
+    """
+    requests: list[type[BaseModel]] = [ChatRequest, CompletionRequest]
+    answers: list[type[BaseModel]] = [ChatAnswer, CompletionAnswer, ModelList, ErrorAnswer]
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in requests] + [(model, "serialization") for model in answers],
+        ref_template=_REFERENCE,
+    )
+    failures = {
+        status: _response(description, ErrorAnswer)
+        for status, description in {**_ERRORS, **(errors or {})}.items()
+    }
+    security: dict[str, Any] = {"security": [{"key": []}]} if api_keys else {}
+    components: dict[str, Any] = {"schemas": definitions["$defs"]}
+    if api_keys:
+        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version},
+        "paths": {
+            paths.MODELS_PATH: {
+                "get": {
+                    "operationId": "listModels",
+                    "responses": {"200": _response("The models.", ModelList), **failures},
+                    **security,
+                }
+            },
+            paths.CHAT_PATH: {"post": _operation("chat", ChatRequest, ChatAnswer, failures) | security},
+            paths.COMPLETIONS_PATH: {
+                "post": _operation("complete", CompletionRequest, CompletionAnswer, failures) | security
+            },
+            **(further_paths or {}),
+        },
+        "components": components,
+    }
+
+
+def _operation(
+    name: str, request: type[BaseModel], answer: type[BaseModel], failures: Mapping[str, Any]
+) -> dict[str, Any]:
+    success = _response("The answer, or its events where stream is true.", answer)
+    success["content"][paths.MEDIA_EVENT_STREAM] = {"schema": {"type": "string"}}
+    return {
+        "operationId": name,
+        "requestBody": {"required": True, "content": {paths.MEDIA_JSON: {"schema": _schema(request)}}},
+        "responses": {"200": success, **failures},
+    }
+
+
+def _response(description: str, model: type[BaseModel]) -> dict[str, Any]:
+    return {"description": description, "content": {paths.MEDIA_JSON: {"schema": _schema(model)}}}
+
+
+def _schema(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(model=model.__name__)}
