@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -22,6 +23,7 @@ from attest.refusal import Refused
 TSM_REPORT_FOLDER: Final = Path("/sys/kernel/config/tsm/report")
 _PROVIDER: Final = "sev_guest"
 _ATTEMPTS: Final = 5
+_PAUSE_SECONDS: Final = 0.05  # a firmware request takes milliseconds; the host may also throttle the guest
 # EBUSY: another request is at the firmware. EWOULDBLOCK: the directory changed under us.
 _TRY_AGAIN: Final = frozenset({errno.EBUSY, errno.EWOULDBLOCK, errno.EINTR})
 
@@ -81,6 +83,7 @@ class SnpAttester:
         folder: where configfs-tsm is.
         privilege_level: VMPL to report as (0 to 3), or ``None`` for the kernel's own.
         collateral: certificates to hand on where the host offers none.
+        pause_seconds: how long to wait before asking a busy firmware again.
     """
 
     kind = "snp"
@@ -91,10 +94,12 @@ class SnpAttester:
         *,
         privilege_level: int | None = None,
         collateral: SnpCollateral | None = None,
+        pause_seconds: float = _PAUSE_SECONDS,
     ) -> None:
         self._folder = folder or KernelReportFolder()
         self._privilege_level = privilege_level
         self._collateral = collateral
+        self._pause_seconds = pause_seconds
 
     def cpu_evidence(self, report_data: bytes) -> CpuEvidence:
         """A report over ``report_data`` and the certificates that the host offers for it.
@@ -111,6 +116,7 @@ class SnpAttester:
             except OSError as error:
                 if error.errno not in _TRY_AGAIN:
                     raise AttesterFailure(f"configfs-tsm: {error.strerror}") from error
+                time.sleep(self._pause_seconds)
                 continue
             return self._evidence(report_data, report, table)
         raise AttesterFailure(f"configfs-tsm: busy after {_ATTEMPTS} attempts")

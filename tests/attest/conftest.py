@@ -1,0 +1,34 @@
+"""Fixtures of the attestation tests. RSA-4096 keys are made once per session: they cost a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from attest.mock.vendor import MockKeys
+from tests.simulators.snp_world import SnpWorld
+
+
+@pytest.fixture(scope="session")
+def mock_keys() -> MockKeys:
+    """A mock vendor's keys."""
+    return MockKeys.generate()
+
+
+@pytest.fixture(scope="session")
+def other_keys() -> MockKeys:
+    """Another mock vendor's keys."""
+    return MockKeys.generate()
+
+
+@pytest.fixture(scope="session")
+def world(mock_keys: MockKeys) -> SnpWorld:
+    """A Genoa world with a VCEK."""
+    return SnpWorld(mock_keys)
+
+
+@pytest.fixture(scope="session")
+def sev_snp(shared: Path) -> Path:
+    """The folder of genuine SEV-SNP evidence."""
+    return shared / "vectors" / "sev-snp"
