@@ -50,8 +50,16 @@ class DecisionRequest:
 
     @property
     def facts(self) -> dict[str, Fact]:
-        """Every fact that the policies can see, flat, for the log."""
-        return {"groups": self.principal.groups, **self.resource.attributes, **self.context}
+        """Every fact that the policies can see, flat, for the log; owners who are persons are withheld."""
+        facts: dict[str, Fact] = {
+            "groups": self.principal.groups,
+            **self.resource.attributes,
+            **self.context,
+        }
+        owners = facts.get("label_owners")
+        if isinstance(owners, tuple):
+            facts["label_owners"] = tuple(sorted({_without_person(owner) for owner in owners}))
+        return facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +174,10 @@ def send_prompt(
             "allow_mock": allow_mock,
         },
     )
+
+
+def _without_person(owner: str) -> str:
+    return "user:withheld" if owner.startswith("user:") else owner
 
 
 def _label_facts(label: Label) -> dict[str, Fact]:
