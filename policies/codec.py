@@ -36,7 +36,7 @@ _MEMBERS = frozenset({"v", "c", "i", "p", "r", "t", "f", "s", "src", "u"})
 
 def encode(label: Label) -> bytes:
     """The canonical JSON of ``label``."""
-    return rfc8785.dumps(_document(label))
+    return rfc8785.dumps(document_of(label))
 
 
 @lru_cache(maxsize=4096)
@@ -63,7 +63,7 @@ def parse(data: bytes) -> Label:
         )
     except (ValueError, RecursionError) as error:
         raise MalformedLabel("label-not-json") from error
-    return _label(document)
+    return label_of(document)
 
 
 def merkle_reference(sources: Iterable[str]) -> str:
@@ -80,7 +80,8 @@ def merkle_reference(sources: Iterable[str]) -> str:
     return f"merkle:{count}:{root.hex()}"
 
 
-def _document(label: Label) -> dict[str, Any]:
+def document_of(label: Label) -> dict[str, Any]:
+    """The members of the canonical JSON of ``label``."""
     sources = sorted(label.sources)
     if len(sources) > MAX_SOURCES:
         sources = [merkle_reference(sources)]
@@ -113,7 +114,12 @@ def _sorted_or_none(restriction: frozenset[str] | None) -> list[str] | None:
     return None if restriction is None else sorted(restriction)
 
 
-def _label(document: Any) -> Label:
+def label_of(document: Any) -> Label:
+    """The label with these members.
+
+    Raises:
+        MalformedLabel: as ``parse``, less what concerns bytes.
+    """
     members = _object(document, _MEMBERS)
     if members.get("v") != VERSION or isinstance(members["v"], bool):
         raise MalformedLabel("label-version", f"this version reads {VERSION}")

@@ -13,8 +13,10 @@ import os
 import stat
 from pathlib import Path
 
+from attest.refusal import Refused
 
-class AuditUnavailable(Exception):
+
+class AuditUnavailable(Refused):
     """The log cannot take an entry now, so nothing that needs one may happen.
 
     Args:
@@ -24,9 +26,7 @@ class AuditUnavailable(Exception):
     """
 
     def __init__(self, code: str, reason: str) -> None:
-        self.code = code
-        self.reason = reason
-        super().__init__(f"{code}: {reason}")
+        super().__init__(code, "the audit log", got=reason)
 
 
 class LogFile:
