@@ -12,9 +12,9 @@ What an observer still learns under ``bucket``:
 - of a whole message (request; response sealed at once): its bucket. At most 25 % is added. There are 4 + 4 n
   buckets up to 4 KiB * 2^n: 48 up to 8 MiB, so at most log2(48) = 5.6 bits.
 - of a streamed response: when each event was sent, how many there were (about one per token), and the
-  bucket of each. Events from 57 to 512 bytes, which is every event that carries a token, look alike. Below
-  57 bytes an event cannot be stretched to 512 (each byte of content can carry 8 of padding) and its size
-  shows as nine times its length; beyond ``MAX_PADDED_CONTENT`` its size shows.
+  bucket of each. Events from 58 to 510 bytes, which is every event that carries a token, look alike. A
+  shorter one cannot be stretched to 512 (a byte of content can carry 8 of padding) and a longer one than
+  ``MAX_PADDED_CONTENT`` is not: their sizes show.
 - times, always. Profile ``none`` shows every size exactly.
 """
 
@@ -35,7 +35,11 @@ _EVENT_STEP: Final = 512
 MAX_PADDED_CONTENT: Final = 4096
 """Bytes of the largest single event that is padded; a larger one belongs to a message sealed at once."""
 
-_MAX_PER_BYTE: Final = 8  # the longest varint
+MIN_PADDED_CONTENT: Final = 58
+"""Bytes of the smallest event that can be stretched to 512: one-byte chunks carry at most 8 bytes more."""
+
+_WIDEST: Final = 8
+_ONE_BYTE_LENGTHS: Final = 63  # the largest length that a one-byte prefix spells
 
 
 def padded_size(profile: Profile, size: int) -> int:
@@ -64,28 +68,25 @@ def padded_content(profile: Profile, content: bytes) -> bytes:
         content: not empty: an empty chunk would end the content.
     """
     size = len(content)
-    least = len(encode_varint(size)) + size
-    if profile == "none" or size > MAX_PADDED_CONTENT:
-        return encode_varint(size) + content
-    target = -(-least // _EVENT_STEP) * _EVENT_STEP
-    return _stretch(content, min(target, (_MAX_PER_BYTE + 1) * size))
+    plain = encode_varint(size) + content
+    if profile == "none" or not MIN_PADDED_CONTENT <= size <= MAX_PADDED_CONTENT:
+        return plain
+    return _stretch(content, -(-len(plain) // _EVENT_STEP) * _EVENT_STEP)
 
 
 def _stretch(content: bytes, target: int) -> bytes:
     """``content`` in chunks that take ``target`` bytes together.
 
-    One-byte chunks carry the padding in their length prefixes and the rest goes into one chunk, so of the
-    prefixes' bytes exactly ``target - len(content)`` are needed: eights first, then a 4, a 2 and a 1.
+    One-byte chunks carry the padding in their length prefixes and the rest goes into one chunk, so the
+    prefixes must take exactly ``target - len(content)`` bytes: eights first, then a 4, a 2 and a 1.
     """
     overhead = target - len(content)
-    main = 2 if len(content) > 63 else 1
-    main = 8 if overhead >= 8 else main
+    main = _WIDEST if overhead >= _WIDEST else 1 if len(content) <= _ONE_BYTE_LENGTHS else 2
     parts: list[bytes] = []
-    position = 0
-    left = overhead - main
+    position, left = 0, overhead - main
     for width in (8, 4, 2, 1):
-        while left >= width and position < len(content) - 1:
+        for _ in range(left // width):
             parts.append(encode_varint_in(1, width) + content[position : position + 1])
             position += 1
-            left -= width
+        left %= width
     return b"".join(parts) + encode_varint_in(len(content) - position, main) + content[position:]
