@@ -2,8 +2,9 @@
 
     GatewayError
     ├── CallerError           the request must change; nothing left the gateway
-    │   ├── InvalidApiKey, InvalidRequest, InvalidJson, InvalidLabel,
-    │   └── RequestTooLarge, UnsupportedMediaType, RouteNotFound, MethodNotAllowed
+    │   ├── InvalidApiKey, RouteNotFound, MethodNotAllowed, UnsupportedMediaType, RequestTooLarge
+    │   ├── InvalidJson, MissingParameter, UnknownParameter, UnsupportedParameter, InvalidType, InvalidValue
+    │   └── InvalidLabel
     ├── PolicyDenied          the enterprise's own policy said no; nothing left the gateway
     ├── NothingSent           the gateway could not go on safely; nothing left the gateway
     │   ├── RuntimeUnreachable, RuntimeRefused, RuntimeBusy, AuditUnavailable
@@ -93,19 +94,52 @@ class InvalidApiKey(CallerError):
         "Send 'Authorization: Bearer sg-...' with a key from 'sealgate keys create' that is not revoked."
     )
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """With the challenge that a 401 needs (RFC 9110 section 15.5.2)."""
+        return {**super().headers, "www-authenticate": "Bearer"}
+
 
 class InvalidJson(CallerError):
     """The body is not one strict JSON document."""
 
     code = "invalid_json"
-    what_to_do = "Send one UTF-8 JSON object without duplicate members, NaN or Infinity."
+    what_to_do = "Send one JSON object in UTF-8."
 
 
-class InvalidRequest(CallerError):
-    """The body is JSON but not a request of this API."""
+class MissingParameter(CallerError):
+    """A required member of the body is absent."""
 
-    code = "invalid_request"
-    what_to_do = "Correct the named parameter; /openapi.json describes what is accepted."
+    code = "missing_parameter"
+    what_to_do = "Add it; /openapi.json describes what is accepted."
+
+
+class UnknownParameter(CallerError):
+    """A member of the body that this API does not know."""
+
+    code = "unknown_parameter"
+    what_to_do = "Remove it; /openapi.json describes what is accepted."
+
+
+class UnsupportedParameter(CallerError):
+    """A member that OpenAI documents, that would change the answer, and that no runtime here honours."""
+
+    code = "unsupported_parameter"
+    what_to_do = "Remove it: an answer that ignored it would be taken for one that did not."
+
+
+class InvalidType(CallerError):
+    """A member of a wrong type; nothing is converted."""
+
+    code = "invalid_type"
+    what_to_do = "Correct it; /openapi.json describes what is accepted."
+
+
+class InvalidValue(CallerError):
+    """A member out of its range."""
+
+    code = "invalid_value"
+    what_to_do = "Correct it; /openapi.json describes what is accepted."
 
 
 class InvalidLabel(CallerError):
@@ -257,6 +291,24 @@ class ReceiptRefused(MayHaveRun):
 
     code = "receipt_refused"
     what_to_do = "The end of the answer was withheld. Discard what arrived: nobody vouches for it."
+
+
+_BODY_ERRORS: dict[str, type[CallerError]] = {
+    kind.code: kind
+    for kind in (
+        InvalidJson,
+        MissingParameter,
+        UnknownParameter,
+        UnsupportedParameter,
+        InvalidType,
+        InvalidValue,
+    )
+}
+
+
+def invalid_body(code: str, detail: str, param: str | None) -> CallerError:
+    """The error for a code of ``attest.protocol.openai.InvalidBody``."""
+    return _BODY_ERRORS.get(code, InvalidValue)(detail, param=param)
 
 
 def refused(error: Refused) -> RuntimeRefused:

@@ -54,6 +54,10 @@ class Metrics:
             "sealgate_request_seconds", "Time from the request to the last byte of its answer."
         )
 
+    def judged(self, outcome: str) -> None:
+        """Count one question for evidence: ``verified``, ``refused`` or ``unreachable``."""
+        self.verdicts[outcome] += 1
+
     def render(self, *, verdict_seconds_left: float) -> str:
         """The page of /metrics."""
         lines = [

@@ -1,0 +1,98 @@
+"""The verdict in force: when it may be used, when to renew it, and how a refusal is remembered.
+
+No I/O and no clock: every method takes the time. The two pools drive it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime, timedelta
+
+from attest.appraise import AttestedRuntime, appraise
+from attest.reference import ReferenceValues
+from attest.refusal import Refused
+from attest.trust import TrustRoots
+from attest.verify.bundle import verify_bundle
+from gateway.errors import GatewayError, RuntimeRefused, refused
+
+RENEW_AFTER = 0.75  # of a verdict's life, so that no request waits for evidence while one still holds
+PAUSE_AFTER_FAILURE = timedelta(seconds=2)  # a lying or dead runtime is not hammered with questions
+
+
+class Verdict:
+    """What is known of one runtime now.
+
+    Args:
+        trust: vendor roots.
+        reference: what is accepted.
+    """
+
+    def __init__(self, trust: TrustRoots, reference: ReferenceValues) -> None:
+        self._trust = trust
+        self._reference = reference
+        self._runtime: AttestedRuntime | None = None
+        self._renew_at: datetime | None = None
+        self._failure: GatewayError | None = None
+        self._retry_at: datetime | None = None
+
+    @staticmethod
+    def new_nonce() -> str:
+        """A nonce that no runtime has seen: 64 hex digits."""
+        return secrets.token_hex(32)
+
+    def judge(self, bundle: bytes, nonce: str, now: datetime) -> AttestedRuntime:
+        """Verify and appraise evidence; on success it is the verdict in force.
+
+        Raises:
+            RuntimeRefused: with the code of the first check that failed, whose rows are on its cause.
+        """
+        try:
+            verified = verify_bundle(bundle, nonce=nonce, roots=self._trust, now=now)
+            runtime = appraise(verified, self._reference, now=now)
+        except Refused as error:
+            raise refused(error) from error
+        self._runtime = runtime
+        self._renew_at = now + (runtime.valid_until - now) * RENEW_AFTER
+        self._failure = None
+        self._retry_at = None
+        return runtime
+
+    def current(self, now: datetime) -> AttestedRuntime | None:
+        """The verdict in force, or None; one that ended is dropped and never used one last time."""
+        if self._runtime is None:
+            return None
+        try:
+            self._runtime.require_live(now)
+        except Refused:
+            self._runtime = None
+        return self._runtime
+
+    def wants_renewal(self, now: datetime) -> bool:
+        """Whether to ask for evidence although a verdict holds."""
+        due = self._renew_at is not None and now >= self._renew_at
+        return due and (self._retry_at is None or now >= self._retry_at)
+
+    def failed(self, error: GatewayError, now: datetime) -> None:
+        """Remember that evidence did not come or did not convince.
+
+        Unreachable leaves a verdict in force until it ends. Refused ends it: a runtime that cannot prove
+        itself now is not believed for what it proved before.
+        """
+        if isinstance(error, RuntimeRefused):
+            self._runtime = None
+        self._failure = error
+        self._retry_at = now + PAUSE_AFTER_FAILURE
+
+    def raise_recent_failure(self, now: datetime) -> None:
+        """Answer at once while the last failure is fresh.
+
+        Raises:
+            GatewayError: that failure.
+        """
+        if self._failure is not None and self._retry_at is not None and now < self._retry_at:
+            raise self._failure.with_traceback(None)
+
+    def forget(self, runtime: AttestedRuntime) -> None:
+        """Drop ``runtime`` if it is the one in force, because its key is gone."""
+        if self._runtime is runtime:
+            self._runtime = None

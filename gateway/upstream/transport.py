@@ -1,0 +1,314 @@
+"""SealedTransport: any httpx2-based client, sealed by one line and without a gateway process.
+
+    OpenAI(
+        base_url="http://sealgate.local/v1",
+        api_key="unused",
+        http_client=httpx2.Client(transport=SealedTransport(url, trust=trust, reference=reference)),
+    )
+
+The runtime is verified before the first request and anew when its verdict ends; requests are sealed to the
+key that the verdict binds, and an answer is released only after its receipt was verified. What the answer
+rests on is in ``response.extensions["sealgate"]`` and in its headers.
+
+What it does not do, and the gateway does: API keys, policies, the audit log. The label is the transport's own:
+one for all that goes through it.
+
+A failure before the answer is a *response* with the gateway's OpenAI-shaped error and ``x-should-retry``, not
+an exception: the stock client repeats a request after any exception, and nothing here is sent twice.
+A failure in mid-stream is ``SealedStreamBroken``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, closing
+from dataclasses import dataclass
+from datetime import datetime
+
+import httpx2
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from attest.appraise import AttestedRuntime
+from attest.channel.padding import DEFAULT_PROFILE, Profile
+from attest.protocol.receipt import Receipt
+from attest.protocol.tenant_token import RequestSigner
+from attest.reference import ReferenceValues
+from attest.trust import TrustRoots
+from gateway.errors import GatewayError, PolicyDenied, RequestTooLarge
+from gateway.prompt import validate
+from gateway.trust.pool import BlockingVerifiedRuntimePool, VerifiedRuntimePool, utc_now
+from gateway.upstream.exchange import AnswerHead, InnerRequest
+from gateway.upstream.headers import answer_headers
+from gateway.upstream.outer import KeyUnknown, Patience
+from gateway.upstream.sender import BlockingSealedAnswer, BlockingSender, SealedAnswer, Sender
+from policies.codec import label_id
+from policies.flow import Sink, flows_to
+from policies.labels import Label, enclave_atom, labelled
+from policies.refusal import PolicyRefusal
+
+MAX_REQUEST_BYTES = 8 << 20  # what a runtime opens by default
+PURPOSE = "inference"
+# A server closes idle connections after 5 s: one reused at that moment would lose a request for good.
+LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=3)
+
+
+class SealedStreamBroken(httpx2.RemoteProtocolError):
+    """A streamed answer ended without a valid receipt; ``error`` is the gateway error with its code."""
+
+    def __init__(self, error: GatewayError) -> None:
+        self.error = error
+        super().__init__(error.message)
+
+
+@dataclass
+class Provenance:
+    """What an answer rests on; ``receipt`` of a stream is None until the stream has ended."""
+
+    runtime: AttestedRuntime
+    label_id: str
+    head: AnswerHead
+    receipt: Receipt | None = None
+
+
+class _Terms:
+    """What both transports share: who sends, under which label, and the numbers of requests."""
+
+    def __init__(self, reference: ReferenceValues, signer: RequestSigner | None, label: Label | None) -> None:
+        # A key of its own by default: its sequence starts at one, which a runtime accepts of each tenant once.
+        self.signer = signer or RequestSigner(Ed25519PrivateKey.generate())
+        self.reader = enclave_atom(reference.digest)
+        self.label = label or labelled({f"svc:{self.signer.thumbprint}": [self.reader]})
+        self.label_id = label_id(self.label)
+        self._sequence = itertools.count(1)
+
+    def next_sequence(self) -> int:
+        return next(self._sequence)
+
+    def require_flow(self, runtime: AttestedRuntime) -> None:
+        """Only to a reader that the label allows (P3)."""
+        sink = Sink(atoms=frozenset({self.reader}), purpose=PURPOSE, region=runtime.statement.region)
+        try:
+            flows_to(self.label, sink)
+        except PolicyRefusal as error:
+            detail = "The label does not let this data reach the runtime."
+            raise PolicyDenied(detail, refusal=error.code) from error
+
+
+class AsyncSealedTransport(httpx2.AsyncBaseTransport):
+    """For ``httpx2.AsyncClient``.
+
+    Args:
+        runtime_url: the runtime's outer address.
+        trust: vendor roots.
+        reference: what is accepted.
+        signer: makes the caller a lasting tenant; by default a key that lives as long as the transport.
+            Whoever passes one must also see that its sequence numbers are not used twice.
+        label: of everything sent; by default readable by runtimes under ``reference`` only.
+        patience: bounds of time and size.
+        padding: profile of requests.
+        transport: what carries the sealed bytes.
+        clock: the time, aware.
+    """
+
+    def __init__(
+        self,
+        runtime_url: str,
+        *,
+        trust: TrustRoots,
+        reference: ReferenceValues,
+        signer: RequestSigner | None = None,
+        label: Label | None = None,
+        patience: Patience | None = None,
+        padding: Profile = DEFAULT_PROFILE,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        url = runtime_url.rstrip("/")
+        patience = patience or Patience()
+        self._carrier = transport or httpx2.AsyncHTTPTransport(limits=LIMITS)
+        self._terms = _Terms(reference, signer, label)
+        self._pool = VerifiedRuntimePool(
+            url, trust=trust, reference=reference, transport=self._carrier, patience=patience, clock=clock
+        )
+        self._sender = Sender(
+            url,
+            transport=self._carrier,
+            signer=self._terms.signer,
+            patience=patience,
+            profile=padding,
+            clock=clock,
+        )
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Verify, seal, send once, open; see the module."""
+        try:
+            inner = _inner(request, await request.aread())
+            provenance, answer = await self._send(inner)
+            stream = _AsyncStream(provenance, answer)
+            if answer.head.is_stream:
+                return _response(provenance, stream=stream)
+            async with aclosing(stream):
+                return _response(provenance, content=b"".join([part async for part in stream.verified()]))
+        except GatewayError as error:
+            return _error_response(error)
+
+    async def aclose(self) -> None:
+        """End questions under way and close connections."""
+        await self._pool.aclose()
+        await self._carrier.aclose()
+
+    async def _send(self, inner: InnerRequest) -> tuple[Provenance, SealedAnswer]:
+        try:
+            return await self._send_once(inner)
+        except KeyUnknown:
+            # Not opened, says the one problem type that RFC 9458 section 5.3 has: verify and seal anew, once.
+            return await self._send_once(inner)
+
+    async def _send_once(self, inner: InnerRequest) -> tuple[Provenance, SealedAnswer]:
+        runtime = await self._pool.acquire()
+        self._terms.require_flow(runtime)
+        try:
+            answer = await self._sender.send(
+                runtime, inner, sequence=self._terms.next_sequence(), label_id=self._terms.label_id
+            )
+        except KeyUnknown:
+            self._pool.forget(runtime)
+            raise
+        return Provenance(runtime, self._terms.label_id, answer.head), answer
+
+
+class SealedTransport(httpx2.BaseTransport):
+    """For ``httpx2.Client``; arguments as ``AsyncSealedTransport``."""
+
+    def __init__(
+        self,
+        runtime_url: str,
+        *,
+        trust: TrustRoots,
+        reference: ReferenceValues,
+        signer: RequestSigner | None = None,
+        label: Label | None = None,
+        patience: Patience | None = None,
+        padding: Profile = DEFAULT_PROFILE,
+        transport: httpx2.BaseTransport | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        url = runtime_url.rstrip("/")
+        patience = patience or Patience()
+        self._carrier = transport or httpx2.HTTPTransport(limits=LIMITS)
+        self._terms = _Terms(reference, signer, label)
+        self._pool = BlockingVerifiedRuntimePool(
+            url, trust=trust, reference=reference, transport=self._carrier, patience=patience, clock=clock
+        )
+        self._sender = BlockingSender(
+            url,
+            transport=self._carrier,
+            signer=self._terms.signer,
+            patience=patience,
+            profile=padding,
+            clock=clock,
+        )
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Verify, seal, send once, open; see the module."""
+        try:
+            inner = _inner(request, request.read())
+            provenance, answer = self._send(inner)
+            stream = _BlockingStream(provenance, answer)
+            if answer.head.is_stream:
+                return _response(provenance, stream=stream)
+            with closing(stream):
+                return _response(provenance, content=b"".join(stream.verified()))
+        except GatewayError as error:
+            return _error_response(error)
+
+    def close(self) -> None:
+        """Close connections."""
+        self._carrier.close()
+
+    def _send(self, inner: InnerRequest) -> tuple[Provenance, BlockingSealedAnswer]:
+        try:
+            return self._send_once(inner)
+        except KeyUnknown:  # as in AsyncSealedTransport
+            return self._send_once(inner)
+
+    def _send_once(self, inner: InnerRequest) -> tuple[Provenance, BlockingSealedAnswer]:
+        runtime = self._pool.acquire()
+        self._terms.require_flow(runtime)
+        try:
+            answer = self._sender.send(
+                runtime, inner, sequence=self._terms.next_sequence(), label_id=self._terms.label_id
+            )
+        except KeyUnknown:
+            self._pool.forget(runtime)
+            raise
+        return Provenance(runtime, self._terms.label_id, answer.head), answer
+
+
+class _AsyncStream(httpx2.AsyncByteStream):
+    def __init__(self, provenance: Provenance, answer: SealedAnswer) -> None:
+        self._provenance = provenance
+        self._answer = answer
+
+    async def verified(self) -> AsyncIterator[bytes]:
+        async for part in self._answer.content():
+            yield part
+        rest, self._provenance.receipt = self._answer.end()
+        yield rest
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self.verified():
+                yield part
+        except GatewayError as error:
+            raise SealedStreamBroken(error) from error
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
+
+
+class _BlockingStream(httpx2.SyncByteStream):
+    def __init__(self, provenance: Provenance, answer: BlockingSealedAnswer) -> None:
+        self._provenance = provenance
+        self._answer = answer
+
+    def verified(self) -> Iterator[bytes]:
+        yield from self._answer.content()
+        rest, self._provenance.receipt = self._answer.end()
+        yield rest
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self.verified()
+        except GatewayError as error:
+            raise SealedStreamBroken(error) from error
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+def _inner(request: httpx2.Request, body: bytes) -> InnerRequest:
+    """The request for the runtime: method, path and body; the caller's other headers stay here."""
+    if len(body) > MAX_REQUEST_BYTES:
+        raise RequestTooLarge(f"The request is {len(body)} bytes, at most {MAX_REQUEST_BYTES} are sealed.")
+    return validate(request.method, request.url.raw_path.decode("ascii"), body).inner
+
+
+def _response(
+    provenance: Provenance,
+    *,
+    content: bytes | None = None,
+    stream: httpx2.AsyncByteStream | httpx2.SyncByteStream | None = None,
+) -> httpx2.Response:
+    return httpx2.Response(
+        provenance.head.status,
+        headers=answer_headers(provenance.head, provenance.runtime, provenance.label_id),
+        content=content,
+        stream=stream,
+        extensions={"sealgate": provenance},
+    )
+
+
+def _error_response(error: GatewayError) -> httpx2.Response:
+    return httpx2.Response(error.status, headers=error.headers, json=error.body())
