@@ -81,6 +81,8 @@ class SnpReference:
             raise Malformed(
                 "reference-value", "snp.min_tcb does not name exactly snp.products", clause=CLAUSE
             )
+        if bool(self.csp_ids) != ("vlek" in self.signing_keys):
+            raise Malformed("reference-value", "snp.csp_ids belongs to vlek, and only there", clause=CLAUSE)
 
     @classmethod
     def read(cls, table: strict_toml.Table) -> Self:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from attest import strict_json
+from attest.channel.ohttp import KeyPair, serialise_key_configs
 from attest.evidence.snp_tcb import Product, TcbVersion
 from attest.keyset import Keyset
 from attest.mock.snp_certificates import VCEK_SERIAL
@@ -282,7 +283,7 @@ _CHANNEL_FAULTS: Final = (
         "replayed-answer",
         "an earlier answer is sent again, sealed as it was then",
         "P7",
-        "ohttp-open-failed",
+        "hpke-open-failed",
         level="channel",
     ),
     Fault(
@@ -312,10 +313,10 @@ def _with_crl(world: MockWorld, nonce: str, crl: bytes | None) -> bytes:
 
 
 def _relay_keys(keyset: Keyset) -> Keyset:
-    """Other keys of the same shape and life."""
+    """Keys of the relay's own, good ones, for the same time."""
     return replace(
         keyset,
-        ohttp_keys=keyset.ohttp_keys[:-1] + bytes([keyset.ohttp_keys[-1] ^ 1]),
+        ohttp_keys=serialise_key_configs([KeyPair.generate(1).config]),
         receipt_key=bytes(byte ^ 0xFF for byte in keyset.receipt_key),
     )
 

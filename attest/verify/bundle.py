@@ -3,11 +3,12 @@
     1  the document is well formed, and so are statement and keyset inside it
     2  the statement answers this client's nonce
     3  the keyset is the one that the statement names
-    4  the CPU evidence is genuine: report, chain, revocation (``attest.verify.snp``)
-    5  the report binds the statement: report data = SHA-512("sealgate-statement-v1" || statement)
-    6  every device that the statement names is proved, and none beside them
+    4  the keyset holds a key that we can seal to
+    5  the CPU evidence is genuine: report, chain, revocation (``attest.verify.snp``)
+    6  the report binds the statement: report data = SHA-512("sealgate-statement-v1" || statement)
+    7  every device that the statement names is proved, and none beside them
 
-The order matters for what a refusal says, not for what is accepted: all six must hold. Whether the genuine
+The order matters for what a refusal says, not for what is accepted: all seven must hold. Whether the genuine
 thing is one that we *accept* is the question of ``attest.appraise``.
 """
 
@@ -18,6 +19,7 @@ from datetime import datetime
 from typing import Final
 
 from attest import digest
+from attest.channel.ohttp import choose_suite, parse_key_configs
 from attest.checks import Check, CheckList
 from attest.collateral.snp import SnpRoots
 from attest.evidence.bundle import CLAUSE as BUNDLE_CLAUSE
@@ -94,6 +96,7 @@ def verify_bundle(bundle: bytes, *, nonce: str | None, roots: TrustRoots, now: d
             checks.passed("documents are well formed", BUNDLE_CLAUSE, got=f"{len(bundle)} bytes")
         _require_nonce(statement, nonce, checks)
         keyset_digest = _require_keyset(statement, parsed.keyset, checks)
+        _require_usable_key(keyset, checks)
         snp = verify_snp(
             parsed.cpu.report,
             parsed.cpu.collateral,
@@ -147,6 +150,15 @@ def _require_keyset(statement: Statement, keyset: bytes, checks: CheckList) -> s
         got=got,
     )
     return got
+
+
+def _require_usable_key(keyset: Keyset, checks: CheckList) -> None:
+    """Found out here, before anything is prepared for sending, and by the rules that sealing itself uses."""
+    with checks.step("a key to seal to", "RFC 9458 section 3"):
+        suite = choose_suite(parse_key_configs(keyset.ohttp_keys)[0])
+        checks.passed(
+            "a key to seal to", "RFC 9458 section 3", expected="a suite that we speak", got=str(suite)
+        )
 
 
 def _require_binding(snp: VerifiedSnp, statement: bytes, checks: CheckList) -> None:

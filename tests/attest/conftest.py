@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from attest.mock.vendor import MockKeys
+from attest.mock.world import MockWorld
+from tests.simulators.mock_runtime import honest_world
 from tests.simulators.snp_world import SnpWorld
 
 
@@ -32,3 +34,9 @@ def world(mock_keys: MockKeys) -> SnpWorld:
 def sev_snp(shared: Path) -> Path:
     """The folder of genuine SEV-SNP evidence."""
     return shared / "vectors" / "sev-snp"
+
+
+@pytest.fixture(scope="session")
+def mock_world(mock_keys: MockKeys) -> MockWorld:
+    """An honest runtime on the mock vendor."""
+    return honest_world(mock_keys)
