@@ -164,7 +164,7 @@ def audit_verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check the log offline: every link of its chain, no gap, no edit, nothing missing before a known head."""
+    """Check the log offline: each link of its chain, no gap, no edit, nothing missing up to a known head."""
     from gateway.cli.audit import verify as run
 
     run(path, head=head, as_json=as_json)

@@ -13,8 +13,10 @@ from typing import NoReturn
 import typer
 
 from attest.refusal import Refused
+from gateway import errors
 from gateway.cli.commands import app
 from gateway.cli.failure import Exit, Failure
+from policies.refusal import PolicyRefusal
 
 
 def main() -> NoReturn:
@@ -52,25 +54,39 @@ def explain(error: Exception) -> Failure:
     match error:
         case Failure():
             return error
-        case Refused():
+        case Refused() | PolicyRefusal():
             return Failure(
                 f"refused: {error}",
                 f"docs/reference/refusal-codes.md explains {error.code}",
                 code=error.code,
                 exit_code=error.exit_code,
             )
+        case errors.GatewayError():
+            return Failure(f"{error.code}: {error.detail}", error.what_to_do, code=error.code)
         case typer.TyperException():
             return _usage(error)
         case OSError():
             name = f"{error.filename}: " if error.filename else ""
             return Failure(f"{name}{error.strerror or error}", code="os_error")
         case _:
-            # The text of an unforeseen exception may quote what it choked on, so only its kind is shown.
-            return Failure(
-                f"internal error ({type(error).__name__})",
-                "this is a defect in Sealgate; set SEALGATE_TRACEBACK=1 to see where, and please report it",
-                code="internal_error",
-            )
+            return _other(error)
+
+
+def _other(error: Exception) -> Failure:
+    if type(error).__name__ == "SettingsError":  # by name: its module is slow to load
+        return Failure(
+            "the settings are wrong",
+            "'sealgate config explain' shows them once they are right",
+            code="settings",
+            exit_code=Exit.USAGE,
+            detail="\n".join(getattr(error, "problems", ())),
+        )
+    # The text of an unforeseen exception may quote what it choked on, so only its kind is shown.
+    return Failure(
+        f"internal error ({type(error).__name__})",
+        "this is a defect in Sealgate; set SEALGATE_TRACEBACK=1 to see where, and please report it",
+        code="internal_error",
+    )
 
 
 def _usage(error: typer.TyperException) -> Failure:

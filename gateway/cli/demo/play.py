@@ -1,0 +1,314 @@
+"""``sealgate demo``: the whole promise in one minute, on this machine, with separate processes.
+
+    1  the runtime proves itself         evidence fetched with a nonce of our own, every check shown
+    2  an answer                         the stock openai client, streaming through the gateway
+    3  what it leaves behind             receipt, log, and what the runtime's host saw
+    4  six liars                         each refused; what their hosts saw is searched for the prompt
+
+Exit code 0 means that every claim held.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from attest.appraise import AttestedRuntime
+from attest.reference import ReferenceValues
+from attest.trust import TrustRoots
+from gateway.cli.check_table import render_checks, shorten, valid_for
+from gateway.cli.demo import trail
+from gateway.cli.demo.ask import Asked, Tap, ask, client, spare_loopback_the_proxy
+from gateway.cli.demo.liars import SIX, Meeting, meet
+from gateway.cli.demo.search import MIN_PROMPT, PLANTED, find_prompt, plant
+from gateway.cli.demo.stage import Stage
+from gateway.cli.dev_world import DevWorld, model_digests, write_dev_world
+from gateway.cli.failure import Exit, Failure
+from gateway.cli.keys import borrowed_key
+from gateway.cli.output import Output
+from gateway.cli.processes import Children, interruptible
+from gateway.cli.up import (
+    GATEWAY_DEADLINE_S,
+    RUNTIME_DEADLINE_S,
+    RuntimeChoice,
+    start_gateway,
+    start_runtime,
+)
+from gateway.cli.verify import fetch_evidence, judge
+from gateway.settings import Settings, load_settings
+
+QUESTION = "Write one friendly sentence for our customers: project Heliotrope launches on Friday."
+MAX_TOKENS = 60
+_TOGETHER = 3
+"""Liars that are started at once: six more processes beside the first two, which two cores still carry."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What all acts share.
+
+    Args:
+        stage: where it is shown.
+        folder: scratch folder of this demo.
+        settings: of the real home, where models and the mock vendor are.
+        world: the development pair.
+        choice: what the honest runtime serves.
+        prompt: what must not leave unsealed.
+    """
+
+    stage: Stage
+    folder: Path
+    settings: Settings
+    world: DevWorld
+    choice: RuntimeChoice
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Host:
+    """A runtime, a gateway before it, and what can be seen of them.
+
+    Args:
+        runtime_url: the runtime's outer address.
+        port: of the gateway.
+        key: API key for it.
+        recording: every byte that the runtime's host received.
+        log: the gateway's audit log.
+    """
+
+    runtime_url: str
+    port: int
+    key: str
+    recording: Path
+    log: Path
+
+
+def play(*, model: str, engine: str, prompt: str | None = None, as_json: bool = False) -> None:
+    """Play all acts.
+
+    Raises:
+        Failure: exit code 1 if a claim did not hold or the demo could not be played.
+    """
+    output = Output(as_json=as_json)
+    asked = QUESTION if prompt is None else prompt
+    if len(asked.encode()) < MIN_PROMPT:
+        raise Failure(
+            f"the demo searches for the prompt, so it needs at least {MIN_PROMPT} bytes of it",
+            "ask something longer",
+            code="usage",
+            exit_code=Exit.USAGE,
+        )
+    started = time.monotonic()
+    with interruptible(), _scratch() as folder:
+        settings = load_settings()
+        digests = model_digests(settings.home, model)
+        world = write_dev_world(settings.home, folder, digests, now=datetime.now(UTC))
+        stage = Stage(output)
+        scene = Scene(stage, folder, settings, world, RuntimeChoice(model, engine), asked)
+        stage.title()
+        answer = _honest(scene)
+        meetings = _liars(scene)
+        seconds = time.monotonic() - started
+        _end(stage, answer, meetings, seconds)
+        if not stage.all_held:
+            kept = settings.home / f"demo-{secrets.token_hex(4)}"
+            shutil.copytree(folder, kept)
+            raise Failure(
+                "not every claim held", f"recordings and logs are kept in {kept}", code="demo_failed"
+            )
+
+
+def _honest(scene: Scene) -> Asked:
+    stage = scene.stage
+    with Children() as children, ExitStack() as keys:
+        stage.act("The runtime proves what it is")
+        with stage.waiting(f"the runtime loads {scene.choice.model}"):
+            (host,) = _hosts(scene, children, keys, {"honest": ()}, scene.choice)
+        runtime = _verdict(scene, host)
+        stage.act("An application asks, with the stock openai client")
+        tap = Tap()
+        asked = _answer(scene, host, tap)
+        stage.act("What the answer leaves behind")
+        for claim in trail.check(host.log, asked, tap, runtime):
+            stage.claim(claim.text, claim.held, claim.detail)
+        _search(scene, host)
+    return asked
+
+
+def _verdict(scene: Scene, host: Host) -> AttestedRuntime:
+    """Our own verdict, reached with our own nonce; the gateway reaches its own."""
+    stage = scene.stage
+    nonce, now = secrets.token_hex(32), datetime.now(UTC)
+    roots = TrustRoots.load(scene.world.trust_file)
+    reference = ReferenceValues.load(scene.world.reference_file)
+    judgement = judge(fetch_evidence(host.runtime_url, nonce), nonce, roots, reference, now)
+    stage.show(render_checks(judgement.checks, stage.output, now=now))
+    if judgement.runtime is None:
+        raise Failure(
+            f"the honest runtime was refused: {judgement.refusal}",
+            "were the sources changed while the demo ran? They are what the mock measures",
+            code="honest_refused",
+        )
+    runtime = judgement.runtime
+    stage.line("")
+    stage.claim(
+        "verified, before a byte of prompt exists",
+        runtime.is_mock,
+        f"{len(judgement.checks)} checks, good for {valid_for(runtime.valid_until, now)}",
+    )
+    return runtime
+
+
+def _answer(scene: Scene, host: Host, tap: Tap) -> Asked:
+    stage = scene.stage
+    stage.line(
+        f'[faint]client = OpenAI(base_url="http://127.0.0.1:{host.port}/v1", api_key="{host.key[:7]}...")[/]'
+    )
+    stage.said(scene.prompt)
+    with stage.streaming():
+        asked = ask(
+            client(host.port, host.key, tap),
+            scene.choice.model,
+            scene.prompt,
+            max_tokens=MAX_TOKENS,
+            on_text=stage.piece,
+        )
+    stage.line("")
+    if asked.code is not None:
+        raise Failure(
+            f"the gateway answered with {asked.code} [{asked.refusal}]",
+            "see the gateway's log",
+            code=asked.code,
+        )
+    stage.claim("a streamed answer from a real model", asked.accepted and asked.pieces > 1, _speed(asked))
+    rests = [
+        f"{name[9:]} {shorten(value)}"
+        for name, value in asked.headers.items()
+        if name.startswith("sealgate-")
+    ]
+    stage.line(f"[faint]it rests on: {', '.join(rests)}[/]")
+    return asked
+
+
+def _speed(asked: Asked) -> str:
+    first = asked.first_token_s or 0.0
+    rate = (asked.pieces - 1) / (asked.total_s - first) if asked.total_s > first else 0.0
+    return f"first token after {first:.2f} s, then {rate:.0f} a second"
+
+
+def _search(scene: Scene, host: Host) -> None:
+    """Search what the honest host saw, and show that the search would have found it."""
+    seen = host.recording.read_bytes()
+    found = find_prompt(seen, scene.prompt)
+    scene.stage.claim(
+        "the prompt is not in what the runtime's host saw",
+        bool(seen) and not found,
+        f"{len(seen):,} bytes searched",
+    )
+    controls = [form for form, planted in plant(seen, scene.prompt) if find_prompt(planted, scene.prompt)]
+    scene.stage.claim(
+        "the search finds the prompt where it is planted",
+        len(controls) == len(PLANTED),
+        f"{len(controls)} of {len(PLANTED)} forms: raw, hex, base64 at every alignment, gzip ...",
+    )
+
+
+def _liars(scene: Scene) -> list[Meeting]:
+    stage = scene.stage
+    stage.act("Six liars")
+    stage.line("[faint]the same runtime, each with one lie; its host records every byte that it gets[/]")
+    choice = RuntimeChoice(scene.choice.model, "stub")  # a liar needs no model to lie
+    meetings = []
+    for start in range(0, len(SIX), _TOGETHER):
+        names = SIX[start : start + _TOGETHER]
+        with Children() as children, ExitStack() as keys:
+            with stage.waiting(f"starting {', '.join(names)}"):
+                faults = {name: ("--fault", name) for name in names}
+                hosts = _hosts(scene, children, keys, faults, choice)
+            for name, host in zip(names, hosts, strict=True):
+                with stage.waiting(f"asking {name}"):
+                    stock = client(host.port, host.key)
+                    meeting = meet(
+                        name,
+                        stock,
+                        model=choice.model,
+                        prompt=scene.prompt,
+                        recording=host.recording,
+                        log=host.log,
+                    )
+                meetings.append(meeting)
+                stage.met(meeting)
+    return meetings
+
+
+def _hosts(
+    scene: Scene,
+    children: Children,
+    keys: ExitStack,
+    arguments: Mapping[str, Sequence[str]],
+    choice: RuntimeChoice,
+) -> list[Host]:
+    """Start runtimes and a gateway of its own before each; all runtimes at once, then all gateways."""
+    runtimes = {}
+    for name, extra in arguments.items():
+        recording = scene.folder / name / "host-saw.bin"
+        recording.parent.mkdir()
+        record = ("--record-bytes", str(recording))
+        runtimes[name] = start_runtime(children, choice, scene.folder / name / "runtime.log", *record, *extra)
+    gateways = {}
+    for name, runtime in runtimes.items():
+        url = f"http://127.0.0.1:{runtime.wait_ready(RUNTIME_DEADLINE_S)['port']}"
+        settings = load_settings({"home": scene.folder / name, "port": 0})
+        key = keys.enter_context(borrowed_key(settings.keys_file, "demo"))
+        log = scene.folder / name / "gateway.log"
+        gateway = start_gateway(children, settings, scene.world, url, log)
+        gateways[name] = (gateway, url, key, settings)
+    return [
+        Host(
+            url,
+            gateway.wait_ready(GATEWAY_DEADLINE_S)["port"],
+            key,
+            scene.folder / name / "host-saw.bin",
+            settings.audit_file,
+        )
+        for name, (gateway, url, key, settings) in gateways.items()
+    ]
+
+
+def _end(stage: Stage, answer: Asked, meetings: list[Meeting], seconds: float) -> None:
+    if stage.quiet:
+        stage.output.document(
+            {
+                "ok": stage.all_held,
+                "seconds": round(seconds, 2),
+                "mock": True,
+                "claims": [{"claim": text, "held": held} for text, held in stage.claims],
+                "answer": {
+                    "text": answer.text,
+                    "first_token_s": answer.first_token_s,
+                    "total_s": round(answer.total_s, 3),
+                    "headers": {k: v for k, v in answer.headers.items() if k.startswith("sealgate-")},
+                },
+                "liars": [meeting.as_dict() for meeting in meetings],
+            }
+        )
+        return
+    stage.curtain(seconds)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A private folder for recordings, keys and logs, gone afterwards; loopback is kept from proxies."""
+    spare_loopback_the_proxy()
+    folder = Path(tempfile.mkdtemp(prefix="sealgate-demo-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,150 @@
+"""The development pair: a trust file and reference values for the mock TEE of this machine.
+
+The only code on the gateway's side that knows the mock vendor. The values are computed here, from the files
+on this machine (sources, policies, model record), and not taken from what a runtime says about itself. Both
+files say loudly what they are, and a file that somebody else wrote is never overwritten.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from attest import strict_json
+from attest.mock.measure import measure_sources
+from attest.mock.snp_report import MockLaunch
+from attest.mock.vendor import MockVendor
+from attest.reference import ReferenceValues, RuntimeReference, SnpReference
+from attest.refusal import Malformed
+from attest.trust import TrustRoots
+from gateway.cli.failure import Failure
+from policies.bundle import load_bundle
+
+MARK = "# Written by 'sealgate up' or 'sealgate demo' for the MOCK TEE of this machine."
+_WARNING = f"{MARK}\n# Development only: the mock protects nothing. It is rewritten at every start.\n\n"
+LIFETIME = timedelta(days=7)
+MAX_EVIDENCE_AGE = timedelta(hours=1)
+_MAX_RECORD_BYTES = 64 * 1024
+REGION = "unstated"
+IMAGE = "sealgate-runtime"
+_VENDOR_FOLDER = "mock-tee"
+
+
+@dataclass(frozen=True)
+class ModelDigests:
+    """What a runtime that serves this model states.
+
+    Args:
+        base_model: ``sha256:`` of the weights.
+        tokenizer: ``sha256:`` of the tokenizer.
+    """
+
+    base_model: str
+    tokenizer: str
+
+
+@dataclass(frozen=True)
+class DevWorld:
+    """Where the pair lies.
+
+    Args:
+        trust_file: names the mock vendor's root.
+        reference_file: accepts exactly the runtime of this installation with the one model.
+    """
+
+    trust_file: Path
+    reference_file: Path
+
+
+def write_dev_world(home: Path, folder: Path, digests: ModelDigests, *, now: datetime) -> DevWorld:
+    """Make the mock vendor if there is none, and write the pair.
+
+    Args:
+        home: Sealgate's home, where the vendor's keys are.
+        folder: where the pair goes.
+        digests: the model to accept.
+        now: from when the pair is valid, aware UTC.
+
+    Raises:
+        Failure: ``not_ours`` if a file of another origin is in the way.
+    """
+    vendor = MockVendor.load_or_create(home / _VENDOR_FOLDER)
+    trust = TrustRoots(amd=False, mock_ark_sha256=vendor.ark_sha256)
+    reference = reference_values(vendor, digests, now=now)
+    world = DevWorld(folder / "trust.toml", folder / "reference.toml")
+    for path in (world.trust_file, world.reference_file):
+        _require_ours(path)
+    _write(world.trust_file, trust.toml())
+    _write(world.reference_file, reference.toml())
+    return world
+
+
+def reference_values(vendor: MockVendor, digests: ModelDigests, *, now: datetime) -> ReferenceValues:
+    """Values that accept the runtime of this installation under ``vendor``, and nothing else."""
+    launch = MockLaunch(measurement=measure_sources())
+    return ReferenceValues(
+        name="development on the mock TEE",
+        not_after=(now + LIFETIME).replace(microsecond=0),
+        max_evidence_age=MAX_EVIDENCE_AGE,
+        vendors=frozenset({"mock"}),
+        mock_ark_sha256=vendor.ark_sha256,
+        snp=SnpReference(
+            products=frozenset({vendor.product}),
+            signing_keys=frozenset({"vcek"}),
+            vmpls=frozenset({launch.vmpl}),
+            measurements=frozenset({launch.measurement.hex()}),
+            min_guest_svn=launch.guest_svn,
+            min_tcb={vendor.product: launch.tcb},
+        ),
+        runtime=RuntimeReference(
+            roles=frozenset({"serve"}),
+            regions=frozenset({REGION}),
+            images=frozenset({IMAGE}),
+            policy_digests=frozenset({load_bundle().digest}),
+            base_model_digests=frozenset({digests.base_model}),
+            tokenizer_digests=frozenset({digests.tokenizer}),
+            gpus=0,
+        ),
+    )
+
+
+def model_digests(home: Path, name: str) -> ModelDigests:
+    """The digests that were recorded when ``name`` was pulled.
+
+    Raises:
+        Failure: ``model_not_pulled``.
+        Malformed: ``model-record-*``.
+    """
+    record = home / "models" / name / "model.json"
+    try:
+        data = record.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise Failure(
+            f"model {name} is not on this machine",
+            f"'sealgate model pull {name}' fetches it; 'sealgate model list' shows what there is",
+            code="model_not_pulled",
+        ) from error
+    value = strict_json.loads(data, name="model-record", max_bytes=_MAX_RECORD_BYTES)
+    try:
+        return ModelDigests(value["base_model_digest"], value["tokenizer_digest"])
+    except (KeyError, TypeError) as error:
+        raise Malformed("model-record-members", "a digest is missing") from error
+
+
+def _require_ours(path: Path) -> None:
+    if path.exists() and not path.read_text(errors="replace").startswith(MARK):
+        raise Failure(
+            f"{path} was written by someone else and is left as it is",
+            "use another home for development: SEALGATE_HOME=~/.sealgate-dev sealgate up",
+            code="not_ours",
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    """All of it or nothing: a gateway may be reading."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_text(_WARNING + text)
+    draft.replace(path)

@@ -1,0 +1,107 @@
+"""``sealgate gateway``: the gateway as a process."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from gateway.app import create_app
+from gateway.cli.failure import Failure
+from gateway.cli.output import Output
+from gateway.cli.processes import interruptible
+from gateway.settings import Settings, load_settings
+
+_BACKLOG = 2048
+_GRACE_S = 5
+"""How long running answers may take to end after SIGTERM before they are cut off."""
+
+
+def serve(flags: dict[str, Any], *, as_json: bool = False) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Args:
+        flags: settings given on the command line.
+        as_json: print the ready line on standard output instead of a sentence.
+
+    Raises:
+        Failure: if the port is taken or a file that the gateway rests on is missing.
+    """
+    output = Output(as_json=as_json)
+    settings = load_settings(flags)
+    try:
+        app = create_app(settings)
+    except FileNotFoundError as error:
+        raise Failure(
+            f"no file {error.filename}",
+            "a gateway trusts nobody by default: write a trust file and reference values (docs/reference/), "
+            "or let 'sealgate up' write the development pair",
+            code="no_trust",
+        ) from error
+    with listen(settings.host, settings.port) as listener, interruptible():
+        server = AnnouncingServer(app, settings, listener, output)
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:  # uvicorn raises the signal again once it has shut down
+            output.tell("[faint]stopped[/]")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any free one.
+
+    Raises:
+        Failure: ``port_taken`` or ``cannot_listen``.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise Failure(
+            f"cannot listen on {host}:{port}: {error.strerror or error}",
+            "another gateway may be running; choose another port with --port",
+            code="cannot_listen",
+        ) from error
+
+
+class AnnouncingServer(uvicorn.Server):
+    """uvicorn, saying when it is ready.
+
+    Args:
+        app: what to serve.
+        settings: where.
+        listener: the socket, already listening.
+        output: where to say so.
+    """
+
+    def __init__(self, app: Starlette, settings: Settings, listener: socket.socket, output: Output) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,  # it would name paths and clients; the audit log is the record
+                server_header=False,
+                date_header=False,
+                timeout_graceful_shutdown=_GRACE_S,
+                lifespan="on",
+            )
+        )
+        self._settings = settings
+        self._port = listener.getsockname()[1]
+        self._output = output
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then announce."""
+        await super().startup(sockets)
+        if self.should_exit:
+            return
+        url = f"http://{self._settings.host}:{self._port}"
+        if self._output.as_json:
+            ready = {"ready": True, "url": url, "port": self._port, "runtime_url": self._settings.runtime_url}
+            sys.stdout.write(json.dumps(ready) + "\n")
+            sys.stdout.flush()
+        else:
+            self._output.tell(f"[good]{self._output.symbols.good}[/] gateway at {url}/v1, Ctrl-C stops it")

@@ -1,0 +1,128 @@
+"""``sealgate up``: a gateway and a runtime on the mock TEE, in one terminal, until Ctrl-C."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.panel import Panel
+from rich.text import Text
+
+from gateway.cli.dev_world import DevWorld, model_digests, write_dev_world
+from gateway.cli.keys import borrowed_key
+from gateway.cli.output import Output
+from gateway.cli.processes import Child, Children, gateway_argv, interruptible, runtime_argv
+from gateway.settings import Settings, load_settings
+
+RUNTIME_DEADLINE_S = 120.0  # a cold disk, a large model
+GATEWAY_DEADLINE_S = 30.0
+_KEY_NAME = "sealgate up"
+
+
+@dataclass(frozen=True)
+class RuntimeChoice:
+    """What the runtime serves, and where.
+
+    Args:
+        model: a pulled name.
+        engine: ``simple`` or ``stub``.
+        port: 0 takes any.
+    """
+
+    model: str
+    engine: str
+    port: int = 0
+
+
+def up(*, model: str, engine: str, port: int | None, runtime_port: int, as_json: bool = False) -> None:
+    """Run both until a signal, and end both.
+
+    Raises:
+        Failure: if one of them does not start or ends by itself.
+    """
+    output = Output(as_json=as_json)
+    settings = load_settings({} if port is None else {"port": port})
+    choice = RuntimeChoice(model, engine, runtime_port)
+    logs = settings.home / "logs"
+    with interruptible(), ExitStack() as stack:
+        world = write_dev_world(
+            settings.home, settings.home, model_digests(settings.home, model), now=datetime.now(UTC)
+        )
+        children = stack.enter_context(Children())
+        with output.working(f"runtime loads {model}"):
+            runtime = start_runtime(children, choice, logs / "runtime.log")
+            runtime_url = f"http://127.0.0.1:{runtime.wait_ready(RUNTIME_DEADLINE_S)['port']}"
+        with output.working("gateway starts"):
+            gateway = start_gateway(children, settings, world, runtime_url, logs / "gateway.log")
+            ready = gateway.wait_ready(GATEWAY_DEADLINE_S)
+        key = stack.enter_context(borrowed_key(settings.keys_file, _KEY_NAME))
+        _announce(output, ready["url"], key, logs, model)
+        try:
+            children.watch()
+        except KeyboardInterrupt:
+            output.tell("[faint]stopping the gateway, then the runtime[/]")
+
+
+def start_runtime(children: Children, choice: RuntimeChoice, log: Path, *extra: str) -> Child:
+    """A runtime on the mock TEE.
+
+    Args:
+        children: whom it ends with.
+        choice: what it serves.
+        log: where its output goes.
+        extra: further arguments, e.g. ``--fault NAME``.
+    """
+    return children.start(
+        "runtime",
+        runtime_argv(
+            "serve",
+            "--dev",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(choice.port),
+            "--model",
+            choice.model,
+            "--engine",
+            choice.engine,
+            *extra,
+        ),
+        log,
+    )
+
+
+def start_gateway(
+    children: Children, settings: Settings, world: DevWorld, runtime_url: str, log: Path
+) -> Child:
+    """A gateway that trusts the development pair and lets policies send to the mock."""
+    flags = ["--json", "--host", settings.host, "--port", str(settings.port), "--runtime-url", runtime_url]
+    flags += ["--trust", str(world.trust_file), "--reference", str(world.reference_file), "--allow-mock"]
+    return children.start("gateway", gateway_argv(*flags), log, env={"SEALGATE_HOME": str(settings.home)})
+
+
+def _announce(output: Output, url: str, key: str, logs: Path, model: str) -> None:
+    if output.as_json:
+        output.document(
+            {"ready": True, "base_url": f"{url}/v1", "api_key": key, "model": model, "mock": True}
+        )
+        return
+    symbols = output.symbols
+    body = Text.assemble(
+        ("export OPENAI_BASE_URL=", "faint"),
+        f"{url}/v1\n",
+        ("export OPENAI_API_KEY=", "faint"),
+        f"{key}\n\n",
+        ("model    ", "faint"),
+        f"{model}\n",
+        ("ask      ", "faint"),
+        "sealgate chat 'why is the sky blue?'   (in another terminal)\n",
+        ("logs     ", "faint"),
+        f"{logs}",
+    )
+    output.say(
+        f"[good]{symbols.good} ready[/] {symbols.dash} [mock] MOCK [/] a software TEE: development only"
+    )
+    output.stdout.print(Panel(body, border_style="faint", padding=(0, 1)))
+    output.say("[faint]the key ends with this command; Ctrl-C stops both[/]")
