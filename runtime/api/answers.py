@@ -1,0 +1,218 @@
+"""The OpenAI-shaped answers, written by hand.
+
+A streamed event has two parts that change, the text and the ending, so the rest is written once per choice.
+``attest.protocol.openai_answers`` describes what comes out; a test holds one against the other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from runtime.api.exchange import Exchange
+from runtime.api.generation import Piece
+from runtime.api.logprobs import CompletionLogprobs, chat_entry
+from runtime.api.served import ServedModel
+from runtime.engine.base import TokenOutput
+
+DONE = b"data: [DONE]\n\n"
+
+
+class Writer(Protocol):
+    """Writes one answer, whole or as events."""
+
+    def event(self, piece: Piece) -> bytes:
+        """The server-sent event of one piece; empty if the piece has nothing to show."""
+
+    def usage_event(self, exchange: Exchange) -> bytes:
+        """The event with the token counts, which has no choice."""
+
+    def whole(self, pieces: Iterable[Piece], exchange: Exchange) -> bytes:
+        """The answer in one document."""
+
+
+def usage(exchange: Exchange) -> dict[str, int]:
+    """The token counts."""
+    return {
+        "prompt_tokens": exchange.prompt_tokens,
+        "completion_tokens": exchange.completion_tokens,
+        "total_tokens": exchange.prompt_tokens + exchange.completion_tokens,
+    }
+
+
+def error_event(body: bytes) -> bytes:
+    """The event that ends a stream which cannot go on."""
+    return b"data: " + body + b"\n\n"
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON; text as it is, so that a character costs its UTF-8 bytes."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+class _Head:
+    """What every document and event of one answer begins with."""
+
+    def __init__(self, answer_id: str, created: int, served: ServedModel, *, usage: bool) -> None:
+        self._members = {
+            "id": answer_id,
+            "created": created,
+            "model": served.name,
+            "system_fingerprint": served.fingerprint,
+        }
+        self._usage = usage
+
+    def document(self, kind: str, choices: list[dict[str, Any]], exchange: Exchange) -> bytes:
+        members = {**self._members, "object": kind, "choices": choices, "usage": usage(exchange)}
+        return to_json(members).encode()
+
+    def event_start(self, kind: str) -> str:
+        """All of an event before the first choice."""
+        return f'data: {to_json({**self._members, "object": kind})[:-1]},"choices":['
+
+    @property
+    def event_end(self) -> str:
+        """All of an event after the last choice; where usage is asked for, other events say null."""
+        return '],"usage":null}\n\n' if self._usage else "]}\n\n"
+
+    def usage_event(self, kind: str, exchange: Exchange) -> bytes:
+        return f'{self.event_start(kind)}],"usage":{to_json(usage(exchange))}}}\n\n'.encode()
+
+
+class ChatWriter:
+    """Writes the answer to a chat.
+
+    Args:
+        answer_id: of the answer.
+        created: seconds since 1970.
+        served: the model.
+        logprobs: log-probabilities were asked for.
+        include_usage: a streamed answer ends with the counts.
+    """
+
+    whole_kind = "chat.completion"
+    event_kind = "chat.completion.chunk"
+
+    def __init__(
+        self, answer_id: str, created: int, served: ServedModel, *, logprobs: bool, include_usage: bool
+    ) -> None:
+        self._head = _Head(answer_id, created, served, usage=include_usage)
+        self._served = served
+        self._logprobs = logprobs
+        self._begun: set[int] = set()
+        self._start = self._head.event_start(self.event_kind)
+        self._end = self._head.event_end
+
+    def event(self, piece: Piece) -> bytes:
+        """The first event of a choice says who speaks."""
+        delta: dict[str, str] = {}
+        if piece.index not in self._begun:
+            self._begun.add(piece.index)
+            delta = {"role": "assistant", "content": piece.text}
+        elif piece.text:
+            delta = {"content": piece.text}
+        elif piece.finish_reason is None and not self._logprobs:
+            return b""
+        reason = "null" if piece.finish_reason is None else f'"{piece.finish_reason}"'
+        logprobs = to_json(self._entries([piece])) if self._logprobs else "null"
+        return (
+            f'{self._start}{{"index":{piece.index},"delta":{to_json(delta)},"logprobs":{logprobs},'
+            f'"finish_reason":{reason}}}{self._end}'
+        ).encode()
+
+    def usage_event(self, exchange: Exchange) -> bytes:
+        """The event with the token counts."""
+        return self._head.usage_event(self.event_kind, exchange)
+
+    def whole(self, pieces: Iterable[Piece], exchange: Exchange) -> bytes:
+        """The answer in one document."""
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": _text(own), "refusal": None},
+                "logprobs": self._entries(own) if self._logprobs else None,
+                "finish_reason": own[-1].finish_reason,
+            }
+            for index, own in _by_choice(pieces)
+        ]
+        return self._head.document(self.whole_kind, choices, exchange)
+
+    def _entries(self, pieces: list[Piece]) -> dict[str, Any]:
+        tokenizer = self._served.tokenizer
+        return {"content": [chat_entry(output, tokenizer) for output in _outputs(pieces)], "refusal": None}
+
+
+class CompletionWriter:
+    """Writes the answer to a plain completion.
+
+    Args:
+        answer_id: of the answer.
+        created: seconds since 1970.
+        served: the model.
+        alternatives: log-probabilities per token that were asked for; None for none at all.
+        include_usage: a streamed answer ends with the counts.
+    """
+
+    kind = "text_completion"
+
+    def __init__(
+        self,
+        answer_id: str,
+        created: int,
+        served: ServedModel,
+        *,
+        alternatives: int | None,
+        include_usage: bool,
+    ) -> None:
+        self._head = _Head(answer_id, created, served, usage=include_usage)
+        self._served = served
+        self._alternatives = alternatives
+        self._logprobs: dict[int, CompletionLogprobs] = {}
+        self._start = self._head.event_start(self.kind)
+        self._end = self._head.event_end
+
+    def event(self, piece: Piece) -> bytes:
+        """The text that a piece adds."""
+        if not piece.text and piece.finish_reason is None and self._alternatives is None:
+            return b""
+        return f"{self._start}{to_json(self._choice(piece.index, [piece]))}{self._end}".encode()
+
+    def usage_event(self, exchange: Exchange) -> bytes:
+        """The event with the token counts."""
+        return self._head.usage_event(self.kind, exchange)
+
+    def whole(self, pieces: Iterable[Piece], exchange: Exchange) -> bytes:
+        """The answer in one document."""
+        choices = [self._choice(index, own) for index, own in _by_choice(pieces)]
+        return self._head.document(self.kind, choices, exchange)
+
+    def _choice(self, index: int, pieces: list[Piece]) -> dict[str, Any]:
+        return {
+            "index": index,
+            "text": _text(pieces),
+            "logprobs": self._entries(index, _outputs(pieces)),
+            "finish_reason": pieces[-1].finish_reason,
+        }
+
+    def _entries(self, index: int, outputs: list[TokenOutput]) -> dict[str, Any] | None:
+        if self._alternatives is None:
+            return None
+        if index not in self._logprobs:
+            self._logprobs[index] = CompletionLogprobs(self._served.tokenizer, self._alternatives)
+        return self._logprobs[index].of(outputs)
+
+
+def _by_choice(pieces: Iterable[Piece]) -> list[tuple[int, list[Piece]]]:
+    choices: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        choices.setdefault(piece.index, []).append(piece)
+    return sorted(choices.items())
+
+
+def _text(pieces: list[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+def _outputs(pieces: list[Piece]) -> list[TokenOutput]:
+    return [piece.output for piece in pieces if piece.output is not None]

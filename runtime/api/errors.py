@@ -1,0 +1,102 @@
+"""Every way the inner API says no, in the shape of the OpenAI API.
+
+Codes are stable. Messages hold names, numbers and rules; never text or tokens of a request.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+
+from attest.protocol.openai import InvalidBody
+from attest.refusal import Refused
+from runtime.engine.base import EngineRefusal
+
+_KINDS = {
+    HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.FORBIDDEN: "permission_error",
+    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+}
+
+_ENGINE = {
+    "engine_overloaded": (HTTPStatus.TOO_MANY_REQUESTS, "The engine is full. Try again in a moment."),
+    "engine_stopped": (HTTPStatus.SERVICE_UNAVAILABLE, "The engine is stopping. Try again later."),
+    "engine_failed": (HTTPStatus.INTERNAL_SERVER_ERROR, "The engine failed. The request may be sent again."),
+    "adapter_not_found": (HTTPStatus.NOT_FOUND, "No such adapter is loaded."),
+    "invalid_parameter": (HTTPStatus.BAD_REQUEST, "The engine cannot run a request with these parameters."),
+    "context_length_exceeded": (HTTPStatus.BAD_REQUEST, "The request does not fit the model's context."),
+}
+
+
+class ApiError(Exception):
+    """One answer that is an error.
+
+    Args:
+        status: HTTP status.
+        code: stable identifier.
+        message: what happened and what to do, for a person.
+        param: the parameter that is wrong, if one is.
+    """
+
+    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+        super().__init__(code)
+
+    @property
+    def retry_after_s(self) -> int | None:
+        """Seconds after which trying again makes sense; None where it does not."""
+        return 1 if self.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE} else None
+
+    def body(self) -> bytes:
+        """The document, UTF-8 JSON."""
+        server = self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        kind = _KINDS.get(HTTPStatus(self.status), "server_error" if server else "invalid_request_error")
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return json.dumps({"error": error}).encode()
+
+    @classmethod
+    def of_body(cls, error: InvalidBody) -> ApiError:
+        """For a body that is no request of this API."""
+        return cls(HTTPStatus.BAD_REQUEST, error.code, error.message, error.param)
+
+    @classmethod
+    def of_engine(cls, error: EngineRefusal) -> ApiError:
+        """For a request that the engine does not run."""
+        unknown = (HTTPStatus.INTERNAL_SERVER_ERROR, "The engine refused the request.")
+        status, message = _ENGINE.get(error.code, unknown)
+        return cls(status, error.code, message)
+
+    @classmethod
+    def of_identity(cls, error: Refused) -> ApiError:
+        """For a request whose tenant is not established, or that was sent before."""
+        busy = error.code == "tenant-store-full"
+        status = HTTPStatus.SERVICE_UNAVAILABLE if busy else HTTPStatus.UNAUTHORIZED
+        message = f"The request's token was refused ({error.code}). Sign a new one for the new request."
+        return cls(status, error.code.replace("-", "_"), message, "authorization")
+
+
+def context_exceeded(context: int, prompt: int, completion: int | None, param: str) -> ApiError:
+    """The prompt, or prompt and completion together, do not fit: with all three numbers."""
+    if completion is None:
+        asked = f"the {param} already has {prompt} tokens"
+    else:
+        asked = f"you asked for {prompt + completion} ({prompt} in the {param}, {completion} to generate)"
+    return ApiError(
+        HTTPStatus.BAD_REQUEST,
+        "context_length_exceeded",
+        f"This model's maximum context length is {context} tokens, but {asked}. "
+        f"Shorten the {param}{'' if completion is None else ' or lower the number of tokens to generate'}.",
+        param,
+    )
+
+
+def internal_error() -> ApiError:
+    """A fault of ours; the log names its type."""
+    return ApiError(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal_error",
+        "The runtime failed. The request may be sent again.",
+    )

@@ -1,0 +1,40 @@
+"""What the sealed side and the inner API tell each other about one request.
+
+It travels in the ASGI scope: who asks goes in, what was counted comes out. The inner API answers nobody
+without it, so mounting that app somewhere else by mistake opens nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+SCOPE_KEY: Final = "sealgate.exchange"
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """One request inside; no content.
+
+    Args:
+        tenant: thumbprint of the key that asks.
+        label_id: of the data in the request.
+        receipt_id: announced in the answer's head.
+        model: name of the model that answers, once one does.
+        prompt_tokens: counted in.
+        completion_tokens: counted out, over all choices.
+        finish_reason: ``length`` if any choice ended so, else ``stop``; None until one ended.
+    """
+
+    tenant: str
+    label_id: str
+    receipt_id: str
+    model: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: str | None = None
+
+    def finished(self, reason: str) -> None:
+        """One choice ended."""
+        if self.finish_reason != "length":
+            self.finish_reason = reason

@@ -1,0 +1,163 @@
+"""From a validated request to pieces of text, one per token.
+
+Each answer (choice) is one sequence of the engine. Closing the stream of pieces early closes every engine
+generator under it, which frees their memory at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from attest.protocol.openai import ChatRequest, CompletionRequest
+from runtime.api.errors import context_exceeded
+from runtime.api.exchange import Exchange
+from runtime.api.served import ServedModel
+from runtime.api.text_stream import TextStream
+from runtime.engine.base import FinishReason, GenerateRequest, SamplingParams, TokenOutput
+
+_QUEUED_PIECES = 64
+"""Pieces of all choices that may wait for a slow reader before the engines' generators wait too."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Piece:
+    """What one token added to one choice.
+
+    Args:
+        index: of the choice.
+        text: to show; often empty.
+        output: the token, for its log-probabilities; None if it has no place among them (end of sequence).
+        finish_reason: None while the choice goes on.
+    """
+
+    index: int
+    text: str
+    output: TokenOutput | None
+    finish_reason: FinishReason | None
+
+    def __repr__(self) -> str:
+        return f"Piece({self.index}, {len(self.text)} characters, {self.finish_reason})"
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """One choice to generate."""
+
+    index: int
+    request: GenerateRequest
+    stops: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Plan({self.index}, {self.request!r})"
+
+
+def plans(
+    request: ChatRequest | CompletionRequest,
+    prompts: Sequence[Sequence[int]],
+    *,
+    served: ServedModel,
+    exchange: Exchange,
+    request_id: str,
+) -> list[Plan]:
+    """One plan per prompt and answer, in the order of their index; counts the prompts' tokens.
+
+    Raises:
+        ApiError: ``context_length_exceeded``, with the numbers.
+    """
+    result: list[Plan] = []
+    for prompt in prompts:
+        params = _sampling(request, len(prompt), served.engine.info.context_length)
+        exchange.prompt_tokens += len(prompt)
+        for _ in range(request.choices):
+            index = len(result)
+            # Different answers are wanted of one seed, and the same ones again next time.
+            seed = None if params.seed is None else params.seed + index
+            generate = GenerateRequest(
+                request_id=f"{request_id}-{index}",
+                tenant=exchange.tenant,
+                prompt_token_ids=tuple(prompt),
+                params=replace(params, seed=seed),
+                label_domain=exchange.label_id,
+            )
+            result.append(Plan(index, generate, request.stops))
+    return result
+
+
+def run(plans: Sequence[Plan], served: ServedModel, exchange: Exchange) -> AsyncGenerator[Piece]:
+    """The pieces of all plans as they come; counts tokens and endings.
+
+    Raises:
+        EngineRefusal: as the engine does.
+    """
+    if len(plans) == 1:
+        return _run_one(plans[0], served, exchange)
+    return _merged([_run_one(plan, served, exchange) for plan in plans])
+
+
+async def _run_one(plan: Plan, served: ServedModel, exchange: Exchange) -> AsyncGenerator[Piece]:
+    hidden = served.tokenizer.eos_ids
+    stream = TextStream(served.new_decoder(), plan.stops, hidden)
+    async with aclosing(served.engine.generate(plan.request)) as outputs:
+        async for output in outputs:
+            exchange.completion_tokens += 1
+            reason = output.finish_reason
+            text = stream.feed(output.token_id, last=reason is not None)
+            if stream.stopped:
+                reason = "stop"
+            if reason is not None:
+                exchange.finished(reason)
+            yield Piece(plan.index, text, None if output.token_id in hidden else output, reason)
+            if stream.stopped:
+                return
+
+
+async def _merged(streams: Sequence[AsyncGenerator[Piece]]) -> AsyncGenerator[Piece]:
+    """Pieces of several choices, each choice's in order; the first failure ends all."""
+    queue: asyncio.Queue[Piece | Exception | None] = asyncio.Queue(_QUEUED_PIECES)
+
+    async def pump(stream: AsyncGenerator[Piece]) -> None:
+        try:
+            async with aclosing(stream):
+                async for piece in stream:
+                    await queue.put(piece)
+            await queue.put(None)
+        except Exception as failure:  # noqa: BLE001 - raised again where the pieces are read
+            await queue.put(failure)
+
+    pumps = [asyncio.create_task(pump(stream)) for stream in streams]
+    running = len(streams)
+    try:
+        while running:
+            match await queue.get():
+                case None:
+                    running -= 1
+                case Exception() as failure:
+                    raise failure
+                case piece:
+                    yield piece
+    finally:
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+def _sampling(request: ChatRequest | CompletionRequest, prompt: int, context: int) -> SamplingParams:
+    param = "messages" if isinstance(request, ChatRequest) else "prompt"
+    room, limit = context - prompt, request.token_limit
+    if room < (limit or 1):
+        raise context_exceeded(context, prompt, limit, param)
+    return SamplingParams(
+        max_tokens=limit or room,
+        temperature=1.0 if request.temperature is None else request.temperature,
+        top_p=1.0 if request.top_p is None else request.top_p,
+        top_k=request.top_k,
+        min_p=request.min_p,
+        seed=request.seed,
+        presence_penalty=request.presence_penalty or 0.0,
+        frequency_penalty=request.frequency_penalty or 0.0,
+        logprobs=request.alternatives,
+        ignore_eos=request.ignore_eos,
+    )

@@ -1,0 +1,65 @@
+"""The model behind the API: an engine, and what turns its tokens into text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from runtime.api.text_stream import Decoder
+from runtime.engine.base import Engine
+
+
+class Tokenizer(Protocol):
+    """What the API needs of a tokenizer (``runtime.model.tokenizer``)."""
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids run from 0 to this, exclusive."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of plain text."""
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Token ids of the prompt that asks for the assistant's next message."""
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Text of tokens; bytes that are no UTF-8 come out as U+FFFD."""
+
+
+@dataclass(frozen=True, repr=False)
+class ServedModel:
+    """What one runtime serves.
+
+    Args:
+        engine: makes tokens.
+        tokenizer: of the model.
+        new_decoder: makes the incremental decoder of one answer.
+        base_model_digest: of the weights.
+        tokenizer_digest: of tokenizer and chat template.
+        created: when it was loaded, seconds since 1970.
+    """
+
+    engine: Engine
+    tokenizer: Tokenizer
+    new_decoder: Callable[[], Decoder]
+    base_model_digest: str
+    tokenizer_digest: str
+    created: int
+
+    def __repr__(self) -> str:
+        return f"ServedModel({self.name}, {self.base_model_digest})"
+
+    @property
+    def name(self) -> str:
+        """What clients ask for."""
+        return self.engine.info.model_name
+
+    @property
+    def fingerprint(self) -> str:
+        """The API's ``system_fingerprint``: which weights, in short."""
+        return f"fp_{self.base_model_digest.removeprefix('sha256:')[:16]}"
