@@ -246,12 +246,6 @@ def test_revoked(serial: int, world: SnpWorld) -> None:
     refuse(world, "certificate-revoked", collateral=world.collateral(crl=world.crl(7, serial)))
 
 
-def test_leaf_with_serial_zero_as_amd_writes_it(world: SnpWorld) -> None:
-    """AMD numbers every leaf 0, so a list cannot name one; the rest is judged as ever."""
-    collateral = world.collateral(world.leaf(serial=1), crl=world.crl(1))
-    refuse(world, "certificate-revoked", collateral=collateral)
-
-
 def test_list_windows(world: SnpWorld) -> None:
     """An old list hides what happened since; one from the future is nobody's."""
     old = world.crl(issued_at=NOW - timedelta(days=40))
