@@ -29,12 +29,14 @@ class MockWorld:
         launch: how the guest was launched.
         statement: what the runtime states; nonce and keyset digest are filled in per answer.
         keyset: the runtime's public keys.
+        now: when revocation lists are issued, aware; None is the clock.
     """
 
     vendor: MockVendor
     launch: MockLaunch
     statement: Statement
     keyset: Keyset
+    now: datetime | None = None
 
     def __repr__(self) -> str:
         return f"MockWorld({self.vendor!r}, {self.keyset.digest})"
@@ -46,7 +48,7 @@ class MockWorld:
     def evidence(self, data: bytes) -> CpuEvidence:
         """CPU evidence over 64 bytes of report data."""
         report = self.vendor.report(data, self.launch)
-        return CpuEvidence("snp", report, self.vendor.collateral(self.launch.tcb))
+        return CpuEvidence("snp", report, self.vendor.collateral(self.launch.tcb, now=self.now))
 
     def bundle(self, nonce: str | None) -> Bundle:
         """The honest answer, in parts."""

@@ -43,6 +43,7 @@ def honest_world(keys: MockKeys) -> MockWorld:
             not_before=NOW - timedelta(hours=1),
             not_after=NOW + timedelta(hours=1),
         ),
+        now=NOW,
     )
 
 
