@@ -139,7 +139,7 @@ class _Opener:
             return act()
         except Refused as failure:
             self._failure = copy(failure)  # a copy has no traceback, whose frames would keep the data alive
-            self._buffer.clear()
+            self._buffer = bytearray()  # not clear(): the traceback may still hold a view of the old one
             raise
 
     def _take(self, data: bytes) -> list[bytes]:
