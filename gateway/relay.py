@@ -12,12 +12,12 @@
     10  release    the end of the answer
 
 Until step 6 nothing has left. A step that does not hold raises, and nothing after it runs. Steps 3 to 6 run
-a second time in one case only: the runtime says, by the problem type that RFC 9458 has for it, that it did not
+a second time in one case only: the runtime says, by the problem type of RFC 9458 section 5.3, that it did not
 open the request because the key is not its own. Then the first attempt is logged as not processed, and the
 second begins with a new verdict. Nothing else is ever repeated.
 
-Whoever reads this to audit it: ``gateway.api`` comes before (API key, size), ``gateway.upstream`` does 6 to 8,
-``gateway.journal`` does 5 and 9. The application hanging up closes this generator wherever it stands, which
+To audit it, read also: ``gateway.api``, which comes before (API key, size), ``gateway.upstream``, which does
+6 to 8, and ``gateway.journal``, which does 5 and 9. The application hanging up closes this generator wherever it stands, which
 hangs up on the runtime and is logged.
 """
 

@@ -71,7 +71,7 @@ class AnswerReader:
             if self.head is None:
                 return b""
             if self.head.status == HTTPStatus.UNAUTHORIZED:
-                # It is the gateway that is not authorized, not the application; there is no receipt for nobody.
+                # It is the gateway that is not authorized, not the application.
                 raise RequestRejected("The runtime rejected the gateway's token.")
             self._gate = EventGate() if self.head.is_stream else WholeGate(self._max_bytes)
         return self._gate.feed(content)

@@ -12,6 +12,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 
 from attest.appraise import AttestedRuntime
 from attest.channel import bhttp, padding
@@ -183,12 +184,15 @@ class SealedExchange:
 
 
 def _head(head: bhttp.ResponseHead) -> AnswerHead:
-    retry_after = _only(head.headers, "retry-after")
+    content_type = _only(head.headers, "content-type")
+    receipt_id = _only(head.headers, paths.RECEIPT_ID_HEADER)
+    if content_type is None or (receipt_id is None and head.status != HTTPStatus.UNAUTHORIZED):
+        raise Refused("answer-head-malformed", expected="a content type and a receipt id")
     return AnswerHead(
         status=head.status,
-        content_type=_only(head.headers, "content-type") or "application/octet-stream",
-        receipt_id=_only(head.headers, paths.RECEIPT_ID_HEADER) or "",
-        retry_after=retry_after,
+        content_type=content_type,
+        receipt_id=receipt_id or "",
+        retry_after=_only(head.headers, "retry-after"),
     )
 
 

@@ -10,8 +10,8 @@ The runtime is verified before the first request and anew when its verdict ends;
 key that the verdict binds, and an answer is released only after its receipt was verified. What the answer
 rests on is in ``response.extensions["sealgate"]`` and in its headers.
 
-What it does not do, and the gateway does: API keys, policies, the audit log. The label is the transport's own:
-one for all that goes through it.
+The gateway does more: API keys, policies, the audit log. The label here is the transport's own, one for all
+that goes through it.
 
 A failure before the answer is a *response* with the gateway's OpenAI-shaped error and ``x-should-retry``, not
 an exception: the stock client repeats a request after any exception, and nothing here is sent twice.
@@ -75,7 +75,7 @@ class _Terms:
     """What both transports share: who sends, under which label, and the numbers of requests."""
 
     def __init__(self, reference: ReferenceValues, signer: RequestSigner | None, label: Label | None) -> None:
-        # A key of its own by default: its sequence starts at one, which a runtime accepts of each tenant once.
+        # A key of its own by default: numbers start at one, which a runtime accepts once of each tenant.
         self.signer = signer or RequestSigner(Ed25519PrivateKey.generate())
         self.reader = enclave_atom(reference.digest)
         self.label = label or labelled({f"svc:{self.signer.thumbprint}": [self.reader]})

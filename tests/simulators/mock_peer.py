@@ -1,6 +1,6 @@
-"""A runtime as a peer of the gateway: genuine mock evidence, real keys, and answers that may lie inside the seal.
+"""A runtime as a peer: genuine mock evidence, real keys, and answers that may lie inside the seal.
 
-It shares no code with ``runtime``: what the gateway accepts from it, the gateway accepts by the formats alone.
+It shares no code with ``runtime``: what the gateway accepts from it, it accepts by the formats alone.
 """
 
 from __future__ import annotations

@@ -30,9 +30,11 @@ class Clock:
         self.now = datetime.now(UTC)
 
     def __call__(self) -> datetime:
+        """Now."""
         return self.now
 
     def forward(self, span: timedelta) -> None:
+        """Let time pass."""
         self.now += span
 
 
@@ -48,11 +50,13 @@ class Evidence(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
         self.delay_s = 0.0
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Count and answer."""
         self.asked += 1
         await asyncio.sleep(self.delay_s)
         return self._answer(request)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Count and answer."""
         self.asked += 1
         threading.Event().wait(self.delay_s)
         return self._answer(request)
