@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from attest.channel.padding import Profile
+
 
 def home() -> Path:
     """``$SEALGATE_HOME``, by default ``~/.local/share/sealgate``. It need not exist yet."""
@@ -50,7 +52,7 @@ class ServeSettings:
     receive_timeout_s: float = 30.0
     max_tenants: int = 16_384
     replay_capacity: int = 1 << 18
-    padding: str = "bucket"
+    padding: Profile = "bucket"
     log_level: str = "warning"
 
     def __post_init__(self) -> None:
