@@ -244,13 +244,16 @@ def _prompt(argument: str | None) -> str | None:
     data = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1)
     if len(data) > MAX_PROMPT_BYTES:
         raise Failure(
-            f"the prompt is longer than {MAX_PROMPT_BYTES} bytes", "shorten it", code="usage", exit_code=2
+            f"the prompt is longer than {MAX_PROMPT_BYTES} bytes",
+            "shorten it",
+            code="usage",
+            exit_code=Exit.USAGE,
         )
     try:
         text = data.decode().strip()
     except UnicodeDecodeError as error:
         raise Failure(
-            "standard input is not UTF-8 text", "convert it first", code="usage", exit_code=2
+            "standard input is not UTF-8 text", "convert it first", code="usage", exit_code=Exit.USAGE
         ) from error
     if not text:
         raise Failure("the prompt is empty", "sealgate chat 'a question'", code="usage", exit_code=Exit.USAGE)
@@ -289,7 +292,10 @@ def _only_model(client: httpx2.Client) -> str:
     names = [model["id"] for model in response.json()["data"]]
     if len(names) != 1:
         raise Failure(
-            f"there are {len(names)} models", f"choose with --model: {', '.join(names)}", code="usage"
+            f"there are {len(names)} models",
+            f"choose with --model: {', '.join(names)}",
+            code="usage",
+            exit_code=Exit.USAGE,
         )
     return str(names[0])
 

@@ -51,20 +51,26 @@ class EngineName(StrEnum):
 Engine = Annotated[EngineName, typer.Option(help="The model's engine, or a stub that needs no model.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"sealgate {version('sealgate')}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     home: Annotated[
         Path | None,
         typer.Option(help="Where models, keys and the log are kept [SEALGATE_HOME].", show_default=False),
     ] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version),
+    ] = False,
 ) -> None:
     """Use an AI runtime that you need not trust until it has proved what it is."""
-    if version:
-        from importlib.metadata import version as installed
-
-        print(f"sealgate {installed('sealgate')}")
-        raise typer.Exit
     if home is not None:
         # Children inherit it, so that all processes of one command agree where home is.
         os.environ["SEALGATE_HOME"] = str(home.expanduser().resolve())

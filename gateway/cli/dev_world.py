@@ -70,14 +70,12 @@ def write_dev_world(home: Path, folder: Path, digests: ModelDigests, *, now: dat
     Raises:
         Failure: ``not_ours`` if a file of another origin is in the way.
     """
-    vendor = MockVendor.load_or_create(home / _VENDOR_FOLDER)
-    trust = TrustRoots(amd=False, mock_ark_sha256=vendor.ark_sha256)
-    reference = reference_values(vendor, digests, now=now)
     world = DevWorld(folder / "trust.toml", folder / "reference.toml")
     for path in (world.trust_file, world.reference_file):
         _require_ours(path)
-    _write(world.trust_file, trust.toml())
-    _write(world.reference_file, reference.toml())
+    vendor = MockVendor.load_or_create(home / _VENDOR_FOLDER)
+    _write(world.trust_file, TrustRoots(amd=False, mock_ark_sha256=vendor.ark_sha256).toml())
+    _write(world.reference_file, reference_values(vendor, digests, now=now).toml())
     return world
 
 

@@ -67,10 +67,10 @@ def verify(
         Malformed: if the trust file or the reference values are.
     """
     output = Output(as_json=as_json)
+    now = _moment(target.at)
     settings = load_settings()
     roots = _load(TrustRoots.load, trust or settings.trust_file, "trust file")
     values = _load(ReferenceValues.load, reference or settings.reference_file, "reference values")
-    now = _moment(target.at)
     with output.working(f"asking {target.name}" if target.is_url else f"reading {target.name}"):
         bundle, nonce = _evidence(target)
         judgement = judge(bundle, nonce, roots, values, now)
