@@ -15,7 +15,7 @@ rolled-back SNP firmware with a newer microcode.
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from attest.refusal import Malformed
@@ -27,6 +27,9 @@ _LAYOUT: Final[dict[Product, dict[str, int]]] = {
     "Milan": {"boot_loader": 0, "tee": 1, "snp": 6, "microcode": 7},
     "Genoa": {"boot_loader": 0, "tee": 1, "snp": 6, "microcode": 7},
     "Turin": {"fmc": 0, "boot_loader": 1, "tee": 2, "snp": 3, "microcode": 7},
+}
+_RESERVED: Final = {
+    product: tuple(sorted(set(range(TCB_SIZE)) - set(layout.values()))) for product, layout in _LAYOUT.items()
 }
 
 
@@ -64,8 +67,8 @@ class TcbVersion:
         if len(raw) != TCB_SIZE:
             raise Malformed("snp-tcb-length", f"{len(raw)} bytes")
         layout = _LAYOUT[product]
-        for offset in range(TCB_SIZE):
-            if offset not in layout.values() and raw[offset]:
+        for offset in _RESERVED[product]:
+            if raw[offset]:
                 raise Malformed("snp-tcb-reserved", f"byte {offset} of a {product} TCB", clause="AMD 56860")
         return cls(**{name: raw[offset] for name, offset in layout.items()})
 
@@ -78,4 +81,10 @@ class TcbVersion:
 
     def covers(self, floor: TcbVersion) -> bool:
         """Whether every component is at least the floor's."""
-        return all(have >= need for have, need in zip(astuple(self), astuple(floor), strict=True))
+        return (
+            self.fmc >= floor.fmc
+            and self.boot_loader >= floor.boot_loader
+            and self.tee >= floor.tee
+            and self.snp >= floor.snp
+            and self.microcode >= floor.microcode
+        )

@@ -282,10 +282,11 @@ def _is_pss_tail(tail: bytes) -> bool:
 def _require_window(start: datetime, end: datetime, now: datetime, *, prefix: str, role: str) -> None:
     if now.tzinfo is None:
         raise ValueError("the time of verification must carry its zone")
-    window = f"{role} valid {start:%Y-%m-%dT%H:%M:%SZ} to {end:%Y-%m-%dT%H:%M:%SZ}"
-    if now < start:
-        raise Refused(
-            f"{prefix}-not-yet-valid", "RFC 5280 section 4.1.2.5", expected=window, got=now.isoformat()
-        )
-    if now > end:
-        raise Refused(f"{prefix}-expired", "RFC 5280 section 4.1.2.5", expected=window, got=now.isoformat())
+    if start <= now <= end:
+        return
+    raise Refused(
+        f"{prefix}-not-yet-valid" if now < start else f"{prefix}-expired",
+        "RFC 5280 section 4.1.2.5",
+        expected=f"{role} valid {start:%Y-%m-%dT%H:%M:%SZ} to {end:%Y-%m-%dT%H:%M:%SZ}",
+        got=now.isoformat(),
+    )
