@@ -17,8 +17,8 @@ open the request because the key is not its own. Then the first attempt is logge
 second begins with a new verdict. Nothing else is ever repeated.
 
 To audit it, read also: ``gateway.api``, which comes before (API key, size), ``gateway.upstream``, which does
-6 to 8, and ``gateway.journal``, which does 5 and 9. The application hanging up closes this generator wherever it stands, which
-hangs up on the runtime and is logged.
+6 to 8, and ``gateway.journal``, which does 5 and 9. The application hanging up closes this generator wherever
+it stands, which hangs up on the runtime and is logged.
 """
 
 from __future__ import annotations
