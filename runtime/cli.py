@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -84,6 +86,79 @@ def model_path(
         _print_json(_facts(stored))
     else:
         print(stored.weights)
+
+
+@app.command()
+def serve(
+    *,
+    model: Annotated[str, typer.Option(help="A pulled model, a .gguf file or a model folder.")] = "smollm2",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes any free port.", min=0, max=65535)] = 8443,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="Stand on the MOCK TEE, which protects nothing.")
+    ] = False,
+    engine: Annotated[
+        Literal["simple", "stub"], typer.Option(help="With --dev, stub answers a fixed text.")
+    ] = "simple",
+    fault: Annotated[str | None, typer.Option(help="With --dev: lie on purpose, by name.")] = None,
+    record_bytes: Annotated[
+        Path | None, typer.Option(help="With --dev: append every byte received to this file.")
+    ] = None,
+    region: Annotated[str, typer.Option(help="Region to state.")] = "unstated",
+    image: Annotated[str, typer.Option(help="Runtime image to state.")] = "sealgate-runtime",
+    key_scope: Annotated[str, typer.Option(help="Name of this replica.")] = "replica-0",
+    policies: Annotated[
+        Path | None, typer.Option(help="Folder of the policy bundle to state.", exists=True, file_okay=False)
+    ] = None,
+    padding: Annotated[Literal["bucket", "none"], typer.Option(help="Sizes of sealed answers.")] = "bucket",
+    max_batch: Annotated[int, typer.Option(help="Sequences decoded together.", min=1)] = 8,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the engine.", min=1)] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(help="Of the content-free log.")
+    ] = "warning",
+) -> None:
+    """Serve a model inside a TEE; one JSON line on standard output says when it listens."""
+    if not dev and (engine != "simple" or fault is not None or record_bytes is not None):
+        raise typer.BadParameter("--engine stub, --fault and --record-bytes need --dev")
+    options = settings.ServeSettings(
+        host=host,
+        port=port,
+        region=region,
+        runtime_image=image,
+        key_scope=key_scope,
+        padding=padding,
+        log_level=log_level,
+    )
+    common: dict[str, Any] = {"max_batch": max_batch, "threads": threads, "policy_folder": policies}
+    with _loading(model) as common["progress"]:
+        if dev:
+            from runtime import dev as mock  # noqa: PLC0415 only here is the mock TEE within reach
+
+            mock.serve(model, options, engine=engine, fault=fault, record_bytes=record_bytes, **common)
+        else:
+            from runtime import serve as hardware  # noqa: PLC0415 the server is not needed for the others
+
+            hardware.serve(model, options, **common)
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[Callable[[str, float], None]]:
+    """A bar while the model loads; it goes away by itself when loading is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+
+    def report(stage: str, done: float) -> None:
+        if stage == "weights" and done >= 1:
+            bar.stop()
+        elif not bar.live.is_started:
+            bar.start()
+        bar.update(task, description=f"{name}: {stage}", completed=done)
+
+    task = bar.add_task(name, total=1.0)
+    try:
+        yield report
+    finally:
+        bar.stop()
 
 
 def _facts(stored: StoredModel) -> dict[str, Any]:

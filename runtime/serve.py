@@ -1,0 +1,200 @@
+"""Composition root of the serving image: inference behind the seal.
+
+    model + attester -> keys -> evidence, sealed API -> a listening socket
+
+It runs in a TEE with real hardware; ``runtime.dev`` composes the same parts on the mock one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from attest.attesters.base import Attester
+from attest.attesters.snp import SnpAttester
+from policies.bundle import load_bundle
+from runtime.api.outer import create_outer_app
+from runtime.api.served import ServedModel
+from runtime.attestation import Attestation, Served
+from runtime.identity import RuntimeIdentity
+from runtime.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from runtime.model.loaded import Progress
+
+_BACKLOG: Final = 2048
+_GRACE_S: Final = 5
+_KEEP_ALIVE_S: Final = 60
+
+AttestationOf = Callable[[Attester, RuntimeIdentity, Served], Attestation]
+
+
+def now() -> datetime:
+    """The clock of the whole runtime, aware."""
+    return datetime.now(UTC)
+
+
+def load_served_model(
+    name: str, *, max_batch: int = 8, threads: int | None = None, progress: Progress | None = None
+) -> ServedModel:
+    """Load a pulled model, or one at a path, behind the CPU engine.
+
+    Raises:
+        Refused: ``model-not-pulled``, ``model-not-found``, ``model-digest-mismatch``.
+    """
+    # torch takes seconds to import: not before it is known that a model is wanted.
+    from runtime.engine.simple import SimpleEngine  # noqa: PLC0415
+    from runtime.model.loaded import load_model  # noqa: PLC0415
+    from runtime.model.tokenizer import IncrementalDecoder  # noqa: PLC0415
+
+    loaded = load_model(name, progress=progress)
+    return ServedModel(
+        engine=SimpleEngine(loaded, max_batch=max_batch, threads=threads),
+        tokenizer=loaded.tokenizer,
+        new_decoder=lambda: IncrementalDecoder(loaded.tokenizer),
+        base_model_digest=loaded.base_model_digest,
+        tokenizer_digest=loaded.tokenizer_digest,
+        created=int(time.time()),
+    )
+
+
+def compose(
+    served: ServedModel,
+    attester: Attester,
+    settings: ServeSettings,
+    *,
+    policy_folder: Path | None = None,
+    attestation_of: AttestationOf = Attestation,
+    clock: Callable[[], datetime] = now,
+) -> ASGIApp:
+    """The outer app with everything behind it; keys are made here.
+
+    Args:
+        served: what to serve; its engine starts and stops with the app.
+        attester: of the TEE.
+        settings: how to run.
+        policy_folder: whose digest the statement names; None for this version's defaults.
+        attestation_of: makes the evidence; the development server may lie here.
+        clock: the time, aware.
+    """
+    identity = RuntimeIdentity(
+        lifetime=settings.key_lifetime,
+        overlap=settings.key_overlap,
+        replay_capacity=settings.replay_capacity,
+        max_tenants=settings.max_tenants,
+        clock=clock,
+    )
+    facts = Served(
+        policy_digest=load_bundle(policy_folder).digest,
+        base_model_digest=served.base_model_digest,
+        tokenizer_digest=served.tokenizer_digest,
+        runtime_image=settings.runtime_image,
+        key_scope=settings.key_scope,
+        region=settings.region,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        await served.engine.start()
+        try:
+            yield
+        finally:
+            await served.engine.stop()
+
+    return create_outer_app(
+        settings=settings,
+        served=served,
+        identity=identity,
+        attestation=attestation_of(attester, identity, facts),
+        clock=clock,
+        lifespan=lifespan,
+    )
+
+
+class AnnouncingServer(uvicorn.Server):
+    """uvicorn, printing one JSON line on standard output when it listens.
+
+    Args:
+        config: of uvicorn.
+        ready: further members of that line.
+        listener: the socket.
+    """
+
+    def __init__(self, config: uvicorn.Config, ready: Mapping[str, Any], listener: socket.socket) -> None:
+        super().__init__(config)
+        self._ready = ready
+        self._listener = listener
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then announce."""
+        await super().startup(sockets)
+        if not self.should_exit:
+            line = {"ready": True, "port": self._listener.getsockname()[1], **self._ready}
+            sys.stdout.write(json.dumps(line) + "\n")
+            sys.stdout.flush()
+
+
+def run(
+    app: ASGIApp, settings: ServeSettings, *, ready: Mapping[str, Any], protocol: type[Any] | str = "h11"
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        app: the outer app.
+        settings: where to listen.
+        ready: further members of the ready line.
+        protocol: uvicorn's HTTP protocol class.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG) as listener:
+        config = uvicorn.Config(
+            app,
+            http=protocol,
+            log_config=None,
+            access_log=False,  # who asks when is more than the host's log needs
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_GRACE_S,
+            lifespan="on",
+        )
+        try:
+            AnnouncingServer(config, ready, listener).run(sockets=[listener])
+        except KeyboardInterrupt:  # uvicorn raises the signal again once it has shut down
+            return
+
+
+def serve(
+    model: str,
+    settings: ServeSettings,
+    *,
+    max_batch: int = 8,
+    threads: int | None = None,
+    policy_folder: Path | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Serve ``model`` from inside a SEV-SNP guest, until a signal.
+
+    Raises:
+        Refused: the model is not here, or not what it should be.
+        OSError: the port is taken.
+    """
+    served = load_served_model(model, max_batch=max_batch, threads=threads, progress=progress)
+    app = compose(served, SnpAttester(), settings, policy_folder=policy_folder)
+    run(app, settings, ready={"model": served.name, "tee": "snp", "mock": False})
