@@ -21,7 +21,7 @@ A failure in mid-stream is ``SealedStreamBroken``.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -149,7 +149,7 @@ class AsyncSealedTransport(httpx2.AsyncBaseTransport):
             if answer.head.is_stream:
                 return _response(provenance, stream=stream)
             async with aclosing(stream):
-                return _response(provenance, content=b"".join([part async for part in stream.verified()]))
+                return _response(provenance, content=b"".join([part async for part in stream.verified]))
         except GatewayError as error:
             return _error_response(error)
 
@@ -219,7 +219,7 @@ class SealedTransport(httpx2.BaseTransport):
             if answer.head.is_stream:
                 return _response(provenance, stream=stream)
             with closing(stream):
-                return _response(provenance, content=b"".join(stream.verified()))
+                return _response(provenance, content=b"".join(stream.verified))
         except GatewayError as error:
             return _error_response(error)
 
@@ -247,45 +247,56 @@ class SealedTransport(httpx2.BaseTransport):
 
 
 class _AsyncStream(httpx2.AsyncByteStream):
+    """The body of one answer. Iterating again goes on where it stopped, as the stock client does."""
+
     def __init__(self, provenance: Provenance, answer: SealedAnswer) -> None:
         self._provenance = provenance
         self._answer = answer
-
-    async def verified(self) -> AsyncIterator[bytes]:
-        async for part in self._answer.content():
-            yield part
-        rest, self._provenance.receipt = self._answer.end()
-        yield rest
+        self.verified = self._verified()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for part in self.verified():
+            async for part in self.verified:
                 yield part
         except GatewayError as error:
             raise SealedStreamBroken(error) from error
 
     async def aclose(self) -> None:
+        """Hang up."""
+        await self.verified.aclose()
         await self._answer.aclose()
 
-
-class _BlockingStream(httpx2.SyncByteStream):
-    def __init__(self, provenance: Provenance, answer: BlockingSealedAnswer) -> None:
-        self._provenance = provenance
-        self._answer = answer
-
-    def verified(self) -> Iterator[bytes]:
-        yield from self._answer.content()
+    async def _verified(self) -> AsyncGenerator[bytes]:
+        async for part in self._answer.content():
+            yield part
         rest, self._provenance.receipt = self._answer.end()
         yield rest
 
+
+class _BlockingStream(httpx2.SyncByteStream):
+    """``_AsyncStream`` for threads."""
+
+    def __init__(self, provenance: Provenance, answer: BlockingSealedAnswer) -> None:
+        self._provenance = provenance
+        self._answer = answer
+        self.verified = self._verified()
+
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from self.verified()
+            for part in self.verified:  # noqa: UP028 - "yield from" would close what must go on
+                yield part
         except GatewayError as error:
             raise SealedStreamBroken(error) from error
 
     def close(self) -> None:
+        """Hang up."""
+        self.verified.close()
         self._answer.close()
+
+    def _verified(self) -> Generator[bytes]:
+        yield from self._answer.content()
+        rest, self._provenance.receipt = self._answer.end()
+        yield rest
 
 
 def _inner(request: httpx2.Request, body: bytes) -> InnerRequest:

@@ -1,4 +1,4 @@
-"""The whole path on real parts: stock openai client, gateway on a port, honest or hostile host, peer inside."""
+"""The whole path on real parts: stock openai client, gateway on a port, any kind of host, peer inside."""
 
 from __future__ import annotations
 

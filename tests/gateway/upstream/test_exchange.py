@@ -14,7 +14,13 @@ from attest.protocol.receipt import sign_receipt
 from attest.protocol.tenant_token import RequestSigner
 from attest.refusal import Refused
 from attest.verify.bundle import verify_bundle
-from gateway.errors import GatewayError, ReceiptRefused, RequestRejected, RuntimeInterrupted, RuntimeMisbehaved
+from gateway.errors import (
+    GatewayError,
+    ReceiptRefused,
+    RequestRejected,
+    RuntimeInterrupted,
+    RuntimeMisbehaved,
+)
 from gateway.trust.verdict import Verdict
 from gateway.upstream.answer import AnswerReader
 from gateway.upstream.exchange import InnerRequest, SealedExchange
