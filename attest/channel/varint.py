@@ -27,6 +27,8 @@ def encode_varint(value: int) -> bytes:
 def encode_varint_in(value: int, size: int) -> bytes:
     """``value`` in exactly ``size`` bytes (1, 2, 4 or 8)."""
     prefix = {1: 0, 2: 1, 4: 2, 8: 3}[size]
+    if value >> (8 * size - 2):
+        raise ValueError(f"{value} does not fit in {8 * size - 2} bits")
     return (value | prefix << (8 * size - 2)).to_bytes(size, "big")
 
 
