@@ -7,6 +7,7 @@ export SEALGATE_HOME ?= $(CURDIR)/.sealgate
 
 MODEL := $(SEALGATE_HOME)/models/smollm2/model.json
 RUNTIME_STAMP := $(VENV)/.runtime-installed
+DEMO_STAMP := $(VENV)/.demo-installed
 DEV_STAMP := $(VENV)/.dev-installed
 # Where a package index offers CUDA builds first, plain "torch" costs gigabytes; this is the CPU build's version.
 TORCH := torch==2.13.0
@@ -27,6 +28,10 @@ $(RUNTIME_STAMP): $(BIN)/python requirements/build.txt requirements/runtime.txt 
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+$(DEMO_STAMP): $(RUNTIME_STAMP) requirements/demo.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/demo.txt
+	@touch $@
+
 $(DEV_STAMP): $(RUNTIME_STAMP) requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
 	@touch $@
@@ -34,7 +39,7 @@ $(DEV_STAMP): $(RUNTIME_STAMP) requirements/dev.txt
 $(MODEL): $(RUNTIME_STAMP)
 	$(BIN)/sealgate model pull smollm2
 
-demo: $(RUNTIME_STAMP) $(MODEL)  ## an answer through an attested runtime, then six liars refused
+demo: $(DEMO_STAMP) $(MODEL)  ## an answer through an attested runtime, then six liars refused
 	@$(BIN)/sealgate demo
 
 up: $(RUNTIME_STAMP) $(MODEL)  ## runtime (mock TEE) and gateway in this terminal
@@ -56,6 +61,7 @@ check: $(DEV_STAMP)  ## lint, types, import contracts, dependencies, generated d
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	$(BIN)/python docs/security/generate_tcb.py --check
+	$(BIN)/python docs/reference/generate_cli.py --check
 
 fix: $(DEV_STAMP)  ## what a machine can mend
 	$(BIN)/ruff check --fix .
@@ -63,6 +69,7 @@ fix: $(DEV_STAMP)  ## what a machine can mend
 
 docs: $(DEV_STAMP)  ## regenerate the generated documents
 	$(BIN)/python docs/security/generate_tcb.py
+	$(BIN)/python docs/reference/generate_cli.py
 
 bench: $(DEV_STAMP) $(MODEL)  ## every benchmark, JSON to build/bench
 	$(BIN)/python -m tests.bench.run
@@ -72,7 +79,7 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 	--no-emit-index-url --no-emit-find-links --unsafe-package torch
 
 lock: $(DEV_STAMP)  ## pin every dependency with hashes
-	cd requirements && for name in build base runtime dev; do ../$(COMPILE) --output-file $$name.txt $$name.in; done
+	cd requirements && for name in build base runtime demo dev; do ../$(COMPILE) --output-file $$name.txt $$name.in; done
 
 clean:  ## remove what was built, keep the model
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

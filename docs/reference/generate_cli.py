@@ -63,8 +63,8 @@ something fails:
 
     {"ok": false, "error": {"code": "...", "message": "...", "hint": ["..."], "detail": null, "exit_code": 1}}
 
-Errors are an `error:` line and `hint:` lines that say what to do. Colour follows `NO_COLOR`, `FORCE_COLOR` and
-whether a terminal is there; marks are ASCII where the encoding is not UTF-8.
+Errors are an `error:` line and `hint:` lines that say what to do. Colour follows `NO_COLOR`, `FORCE_COLOR`
+and whether a terminal is there; marks are ASCII where the encoding is not UTF-8.
 
 **Settings.** Flags go over environment (`SEALGATE_...`) over `config.toml`; `sealgate config explain` shows
 each value and where it comes from.
