@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from attest import strict_json
+from attest.digest import sha256_digest
 from attest.mock.measure import measure_sources
 from attest.mock.snp_report import MockLaunch
 from attest.mock.vendor import MockVendor
@@ -27,8 +28,10 @@ _WARNING = f"{MARK}\n# Development only: the mock protects nothing. It is rewrit
 LIFETIME = timedelta(days=7)
 MAX_EVIDENCE_AGE = timedelta(hours=1)
 _MAX_RECORD_BYTES = 64 * 1024
-REGION = "unstated"
+REGION = "this-machine"
 IMAGE = "sealgate-runtime"
+_STUB_MODEL = b"sealgate-stub-model"  # what the stub engine states where the model was not pulled
+_STUB_TOKENIZER = b"sealgate-stub-tokenizer"
 _VENDOR_FOLDER = "mock-tee"
 
 
@@ -108,8 +111,13 @@ def reference_values(vendor: MockVendor, digests: ModelDigests, *, now: datetime
     )
 
 
-def model_digests(home: Path, name: str) -> ModelDigests:
+def model_digests(home: Path, name: str, *, stub: bool = False) -> ModelDigests:
     """The digests that were recorded when ``name`` was pulled.
+
+    Args:
+        home: Sealgate's home.
+        name: of the model.
+        stub: the stub engine runs, which needs no model.
 
     Raises:
         Failure: ``model_not_pulled``.
@@ -119,6 +127,8 @@ def model_digests(home: Path, name: str) -> ModelDigests:
     try:
         data = record.read_bytes()
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        if stub:
+            return ModelDigests(sha256_digest(_STUB_MODEL), sha256_digest(_STUB_TOKENIZER))
         raise Failure(
             f"model {name} is not on this machine",
             f"'sealgate model pull {name}' fetches it; 'sealgate model list' shows what there is",

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.panel import Panel
 from rich.text import Text
 
-from gateway.cli.dev_world import DevWorld, model_digests, write_dev_world
+from gateway.cli.dev_world import IMAGE, REGION, DevWorld, ModelDigests, model_digests, write_dev_world
 from gateway.cli.keys import borrowed_key
 from gateway.cli.output import Output
 from gateway.cli.processes import Child, Children, gateway_argv, interruptible, runtime_argv
@@ -35,6 +35,10 @@ class RuntimeChoice:
     engine: str
     port: int = 0
 
+    def digests(self, home: Path) -> ModelDigests:
+        """What the runtime will state of its model."""
+        return model_digests(home, self.model, stub=self.engine == "stub")
+
 
 def up(*, model: str, engine: str, port: int | None, runtime_port: int, as_json: bool = False) -> None:
     """Run both until a signal, and end both.
@@ -48,7 +52,7 @@ def up(*, model: str, engine: str, port: int | None, runtime_port: int, as_json:
     logs = settings.home / "logs"
     with interruptible(), ExitStack() as stack:
         world = write_dev_world(
-            settings.home, settings.home, model_digests(settings.home, model), now=datetime.now(UTC)
+            settings.home, settings.home, choice.digests(settings.home), now=datetime.now(UTC)
         )
         children = stack.enter_context(Children())
         with output.working(f"runtime loads {model}"):
@@ -74,23 +78,9 @@ def start_runtime(children: Children, choice: RuntimeChoice, log: Path, *extra: 
         log: where its output goes.
         extra: further arguments, e.g. ``--fault NAME``.
     """
-    return children.start(
-        "runtime",
-        runtime_argv(
-            "serve",
-            "--dev",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(choice.port),
-            "--model",
-            choice.model,
-            "--engine",
-            choice.engine,
-            *extra,
-        ),
-        log,
-    )
+    serve = ["serve", "--dev", "--host", "127.0.0.1", "--port", str(choice.port), "--model", choice.model]
+    stated = ["--engine", choice.engine, "--region", REGION, "--image", IMAGE]
+    return children.start("runtime", runtime_argv(*serve, *stated, *extra), log)
 
 
 def start_gateway(

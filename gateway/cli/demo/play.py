@@ -29,7 +29,7 @@ from gateway.cli.demo.ask import Asked, Tap, ask, client, spare_loopback_the_pro
 from gateway.cli.demo.liars import SIX, Meeting, meet
 from gateway.cli.demo.search import MIN_PROMPT, PLANTED, find_prompt, plant
 from gateway.cli.demo.stage import Stage
-from gateway.cli.dev_world import DevWorld, model_digests, write_dev_world
+from gateway.cli.dev_world import DevWorld, write_dev_world
 from gateway.cli.failure import Exit, Failure
 from gateway.cli.keys import borrowed_key
 from gateway.cli.output import Output
@@ -108,10 +108,10 @@ def play(*, model: str, engine: str, prompt: str | None = None, as_json: bool = 
     started = time.monotonic()
     with interruptible(), _scratch() as folder:
         settings = load_settings()
-        digests = model_digests(settings.home, model)
-        world = write_dev_world(settings.home, folder, digests, now=datetime.now(UTC))
+        choice = RuntimeChoice(model, engine)
+        world = write_dev_world(settings.home, folder, choice.digests(settings.home), now=datetime.now(UTC))
         stage = Stage(output)
-        scene = Scene(stage, folder, settings, world, RuntimeChoice(model, engine), asked)
+        scene = Scene(stage, folder, settings, world, choice, asked)
         stage.title()
         answer = _honest(scene)
         meetings = _liars(scene)
