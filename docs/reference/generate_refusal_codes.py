@@ -5,7 +5,7 @@
 
 The meaning of a code is written by hand in ``refusal_codes.toml`` (one section per subject, one sentence per
 code). Which codes exist, and with what exit code, is read from the sources: every first argument of
-``Refused``, ``Unsupported`` and ``Malformed``, and every argument for a parameter named ``code``. Where the
+a class in ``EXIT_CODES``, and every argument for a parameter named ``code``. Where the
 source builds a code (``f"{name}-too-large"``) the documented codes must match what it can build.
 """
 
@@ -20,10 +20,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("attest", "gateway", "runtime")
+PACKAGES = ("attest", "gateway", "policies", "runtime")
 MEANINGS = Path(__file__).with_name("refusal_codes.toml")
 DOCUMENT = Path(__file__).with_name("refusal-codes.md")
-EXIT_CODES = {"Refused": 10, "Unsupported": 20, "Malformed": 30}
+EXIT_CODES = {
+    "Refused": 10,
+    "LogRefused": 10,
+    "AuditUnavailable": 10,
+    "FlowRefused": 10,
+    "BundleRefused": 10,
+    "Unsupported": 20,
+    "Malformed": 30,
+    "MalformedLabel": 30,
+    "MalformedPolicies": 30,
+}
 CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
 
 HEAD = """\

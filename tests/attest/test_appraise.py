@@ -27,7 +27,9 @@ from attest.reference import ReferenceValues, RuntimeReference, SnpReference
 from attest.refusal import Refused
 from attest.statement import report_data
 from attest.trust import TrustRoots
+from attest.verify import bundle as bundle_module
 from attest.verify.bundle import VerifiedEvidence, verify_bundle
+from attest.verify.snp import VerifiedSnp, verify_snp
 from tests.simulators.mock_runtime import FAR, NONCE, NOW, verdict
 from tests.simulators.snp_world import PROVIDER, SnpWorld
 
@@ -179,6 +181,27 @@ def test_a_mock_verdict_says_so(live: AttestedRuntime) -> None:
     assert runtime["sealgate.vendor"] == "MOCK"
     assert runtime["ear.status"] == "contraindicated"
     assert runtime["ear.trustworthiness-vector"]["hardware"] == 97
+
+
+def test_a_hardware_verdict_says_nothing_of_mock(
+    mock_world: MockWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No genuine report of our own statement exists to test with, so only the vendor's name is put in."""
+
+    def as_amd(*args: Any, **kwargs: Any) -> VerifiedSnp:
+        return replace(verify_snp(*args, **kwargs), vendor="amd")
+
+    monkeypatch.setattr(bundle_module, "verify_snp", as_amd)
+    reference = _reference(mock_world)
+    verified = _verified(mock_world)
+    assert _code(verified, reference) == "vendor-not-accepted"
+    hardware = appraise(
+        verified, replace(reference, vendors=frozenset({"amd"}), mock_ark_sha256=None), now=NOW
+    )
+    assert (hardware.vendor, hardware.is_mock) == ("amd", False)
+    assert not [row for row in hardware.checks if "MOCK" in row.name.upper()]
+    runtime = hardware.ear()["submods"]["runtime"]
+    assert (runtime["ear.status"], runtime["sealgate.vendor"]) == ("affirming", "amd")
 
 
 def test_without_a_revocation_list(mock_world: MockWorld) -> None:
