@@ -30,8 +30,8 @@ A setting is taken from the last of these that has it:
 
 `sealgate config explain` shows each setting with its value and where that came from. All of them are checked
 when they are loaded; a name in the file that is not in this table is an error, and so is a table other than
-`[{TABLE}]` and `[runtime]` (which the gateway leaves alone). A relative path is taken from the folder that the
-command is started in.
+`[{TABLE}]` and `[runtime]` (which the gateway leaves alone). A relative path is taken from the folder that
+the command is started in.
 
 No setting is a secret: API keys and the signing key have files of their own, and an address with a password
 in it is refused.
