@@ -49,22 +49,31 @@ class AnswerReader:
         with _refusals():
             return self._through_gate(self._exchange.feed(data))
 
-    def end(self, now: datetime) -> tuple[bytes, Receipt]:
-        """The withheld rest and the receipt that was verified for it; the sealed answer must have ended.
+    def finish(self) -> bytes:
+        """The sealed answer ended here: what may be released of its last bytes, before the receipt.
 
         Raises:
-            RuntimeInterrupted: the sealed answer was cut off.
+            RuntimeInterrupted: it was cut off.
             RuntimeMisbehaved: it is not a sealed answer to this request.
-            ReceiptRefused: it has no valid receipt.
+            RequestRejected: as ``feed``.
         """
         with _refusals():
-            released = self._through_gate(self._exchange.finish())
+            return self._through_gate(self._exchange.finish())
+
+    def end(self, now: datetime) -> tuple[bytes, Receipt]:
+        """The withheld rest and the receipt that was verified for it; for after ``finish``.
+
+        Raises:
+            RuntimeInterrupted: an event stream has no end marker.
+            ReceiptRefused: there is no valid receipt.
+        """
+        with _refusals():
             rest = b"" if self._gate is None else self._gate.rest()
         try:
             receipt = self._exchange.receipt(now)
         except Refused as error:
             raise ReceiptRefused("The answer has no valid receipt.", refusal=error.code) from error
-        return released + rest, receipt
+        return rest, receipt
 
     def _through_gate(self, content: bytes) -> bytes:
         if self._gate is None:

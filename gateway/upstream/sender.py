@@ -156,6 +156,7 @@ class SealedAnswer:
         self._exchanges = exchanges
         self._whole_by = time.monotonic() + exchanges.patience.whole_s
         self._released = b""
+        self._finished = False
 
     @property
     def head(self) -> AnswerHead:
@@ -167,11 +168,7 @@ class SealedAnswer:
     async def open(self) -> None:
         """Read until the head has arrived."""
         while self._reader.head is None:
-            data = await anext(self._arriving, None)
-            if data is None:
-                self._reader.end(self._exchanges.clock())  # says what is wrong with an answer without head
-                break
-            self._released += self._reader.feed(data)
+            self._take(await anext(self._arriving, None))
 
     async def content(self) -> AsyncIterator[bytes]:
         """What may be released before the receipt, as it arrives; ends where the sealed answer ends.
@@ -180,13 +177,15 @@ class SealedAnswer:
             MayHaveRun: something else came, or nothing in time.
         """
         progress = time.monotonic()
-        data: bytes | None = b""
-        while data is not None:
+        while True:
             if self._released:
                 yield self._released
                 progress = time.monotonic()
-            data = await self._next(_deadline(self.head, self._whole_by, progress, self._exchanges.patience))
-            self._released = b"" if data is None else self._reader.feed(data)
+            if self._finished:
+                return
+            deadline = _deadline(self.head, self._whole_by, progress, self._exchanges.patience)
+            self._released = b""
+            self._take(await self._next(deadline))
 
     def end(self) -> tuple[bytes, Receipt]:
         """The rest, withheld until the receipt that comes with it was verified; for after ``content``.
@@ -200,6 +199,14 @@ class SealedAnswer:
         """Hang up, which cancels the work in the runtime if it goes on."""
         await self._arriving.aclose()
         await self._response.aclose()
+
+    def _take(self, data: bytes | None) -> None:
+        """The next bytes, or None where the sealed answer ended."""
+        if data is None:
+            self._released += self._reader.finish()
+            self._finished = True
+        else:
+            self._released += self._reader.feed(data)
 
     async def _next(self, deadline: float) -> bytes | None:
         with outer.sending_sealed():
@@ -251,6 +258,7 @@ class BlockingSealedAnswer:
         self._exchanges = exchanges
         self._whole_by = time.monotonic() + exchanges.patience.whole_s
         self._released = b""
+        self._finished = False
 
     @property
     def head(self) -> AnswerHead:
@@ -264,21 +272,20 @@ class BlockingSealedAnswer:
         while self._reader.head is None:
             data = next(self._arriving, None)
             _require_before(deadline)
-            if data is None:
-                self._reader.end(self._exchanges.clock())  # says what is wrong with an answer without head
-                break
-            self._released += self._reader.feed(data)
+            self._take(data)
 
     def content(self) -> Iterator[bytes]:
         """As ``SealedAnswer.content``."""
         progress = time.monotonic()
-        data: bytes | None = b""
-        while data is not None:
+        while True:
             if self._released:
                 yield self._released
                 progress = time.monotonic()
-            data = self._next(_deadline(self.head, self._whole_by, progress, self._exchanges.patience))
-            self._released = b"" if data is None else self._reader.feed(data)
+            if self._finished:
+                return
+            deadline = _deadline(self.head, self._whole_by, progress, self._exchanges.patience)
+            self._released = b""
+            self._take(self._next(deadline))
 
     def end(self) -> tuple[bytes, Receipt]:
         """As ``SealedAnswer.end``."""
@@ -287,6 +294,14 @@ class BlockingSealedAnswer:
     def close(self) -> None:
         """Hang up, which cancels the work in the runtime if it goes on."""
         self._response.close()
+
+    def _take(self, data: bytes | None) -> None:
+        """The next bytes, or None where the sealed answer ended."""
+        if data is None:
+            self._released += self._reader.finish()
+            self._finished = True
+        else:
+            self._released += self._reader.feed(data)
 
     def _next(self, deadline: float) -> bytes | None:
         with outer.sending_sealed():

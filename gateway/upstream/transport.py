@@ -49,8 +49,8 @@ from policies.refusal import PolicyRefusal
 
 MAX_REQUEST_BYTES = 8 << 20  # what a runtime opens by default
 PURPOSE = "inference"
-# A server closes idle connections after 5 s: one reused at that moment would lose a request for good.
-LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=3)
+# A runtime closes idle connections after 60 s: one reused at that moment would lose a request for good.
+LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30)
 
 
 class SealedStreamBroken(httpx2.RemoteProtocolError):

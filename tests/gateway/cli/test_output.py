@@ -58,13 +58,14 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
     assert "XX launch measurement" in text
 
 
-def test_only_long_hexadecimal_is_shortened() -> None:
+def test_long_hexadecimal_and_moments_are_shortened() -> None:
     assert shorten(f"sha256:{DIGEST}, or more") == "sha256:0123456789..abcdef, or more"
     assert (
         shorten("the quick brown fox jumps over the lazy dog")
         == "the quick brown fox jumps over the lazy dog"
     )
     assert shorten("deadbeef") == "deadbeef"
+    assert shorten("before 2026-03-01T12:00:00.25+00:00") == "before 2026-03-01 12:00:00Z"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from attest.appraise import AttestedRuntime, appraise
+from attest.channel import bhttp
 from attest.mock.vendor import MockVendor
 from attest.protocol.receipt import sign_receipt
 from attest.protocol.tenant_token import RequestSigner
@@ -62,7 +63,7 @@ def begin(
 def read(exchange: SealedExchange, sealed: bytes) -> tuple[bytes, bytes]:
     """What is released before the end, and what is released at the end."""
     reader = AnswerReader(exchange, 1 << 20)
-    early = reader.feed(sealed)
+    early = reader.feed(sealed) + reader.finish()
     rest, _ = reader.end(datetime.now(UTC))
     return early, rest
 
@@ -96,6 +97,7 @@ def test_however_the_sealed_answer_is_cut_the_same_comes_out(
     sealed = b"".join(peer.honest_stream(exchange.sealed_request))
     reader = AnswerReader(exchange, 1 << 20)
     released = b"".join(reader.feed(sealed[index : index + 1]) for index in range(len(sealed)))
+    released += reader.finish()
     rest, receipt = reader.end(datetime.now(UTC))
     assert (released, rest) == (b"".join(EVENTS), END)
     assert receipt.receipt_id == "rcpt-1"
@@ -106,6 +108,19 @@ def test_of_an_answer_in_one_piece_nothing_is_released_before_the_receipt(
 ) -> None:
     exchange = begin(runtime)
     assert read(exchange, b"".join(peer.honest_answer(exchange.sealed_request))) == (b"", JSON_ANSWER)
+
+
+def test_an_answer_that_is_one_chunk_opens_too(peer: MockPeer, runtime: AttestedRuntime) -> None:
+    """Then even the head is known only when the sealed answer has ended."""
+    exchange = begin(runtime)
+    opened = peer.open(exchange.sealed_request)
+    fields = ((b"content-type", b"application/json"), (b"sealgate-receipt-id", b"rcpt-1"))
+    text = sign_receipt(peer.receipt_key, peer.receipt(opened, JSON_ANSWER))
+    message = bhttp.encode_response(
+        bhttp.ResponseHead(200, fields), JSON_ANSWER, trailers=((b"sealgate-receipt", text.encode()),)
+    )
+    sealed = opened.sealer.preamble + opened.sealer.seal(message, final=True)
+    assert read(exchange, sealed) == (b"", JSON_ANSWER)
 
 
 def test_a_verdict_that_ended_seals_nothing(runtime: AttestedRuntime) -> None:
@@ -182,7 +197,7 @@ def test_without_a_receipt_for_exactly_this_exchange_the_end_is_withheld(
     lie, code = LYING_RECEIPTS[name]
     exchange = begin(runtime)
     reader = AnswerReader(exchange, 1 << 20)
-    released = reader.feed(b"".join(lie(peer, peer.open(exchange.sealed_request))))
+    released = reader.feed(b"".join(lie(peer, peer.open(exchange.sealed_request)))) + reader.finish()
     assert END not in released
     with pytest.raises(ReceiptRefused) as caught:
         reader.end(datetime.now(UTC))

@@ -176,16 +176,15 @@ async def test_a_broken_stream_raises(
     transport: AsyncSealedTransport, host: HostileHost, peer: MockPeer
 ) -> None:
     host.sealed = sealed_answer(peer.honest_stream, parts=3, pause_s=0.01)
-    received = b""
-    async with httpx2.AsyncClient(transport=transport, verify=TLS) as http:
+    async with (
+        httpx2.AsyncClient(transport=transport, verify=TLS) as http,
+        http.stream("POST", f"{BASE_URL}/chat/completions", json={**CHAT, "stream": True}) as response,
+    ):
+        events = response.aiter_raw()
+        assert await anext(events) + await anext(events) == b"".join(EVENTS[:2])
         with pytest.raises(SealedStreamBroken) as caught:
-            async with http.stream(
-                "POST", f"{BASE_URL}/chat/completions", json={**CHAT, "stream": True}
-            ) as response:
-                async for data in response.aiter_raw():
-                    received += data
+            await anext(events)
     assert caught.value.error.code == "runtime_interrupted"
-    assert received == b"".join(EVENTS[:2])
 
 
 async def test_a_broken_stream_raises_in_the_sync_client_too(host: HostileHost, peer: MockPeer) -> None:
