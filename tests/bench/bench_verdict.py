@@ -31,7 +31,8 @@ from attest.evidence.snp import SnpReport
 from attest.mock.snp_report import MockLaunch
 from attest.mock.vendor import MockKeys, MockVendor
 from attest.verify.bundle import verify_bundle
-from attest.verify.snp import _verified_chain, verify_snp
+from attest.verify.snp import verify_snp
+from attest.verify.snp_chain import verified_chain
 from tests.simulators.genuine_snp import POSITIVE
 from tests.simulators.mock_runtime import FAR, NONCE, honest_world
 from tests.simulators.mock_runtime import NOW as BUNDLE_TIME
@@ -80,7 +81,7 @@ def mock_figures(repeat: int) -> dict[str, float]:
     without = replace(collateral, crl=None)
 
     def cold() -> None:
-        _verified_chain.cache_clear()
+        verified_chain.cache_clear()
         verify_snp(report, collateral, roots, now=NOW, checks=CheckList())
 
     floor = primitives(

@@ -1,0 +1,94 @@
+"""One engine behind two doors: the sealed outer API, and the inner API in plain HTTP.
+
+    python -m tests.bench.two_doors --engine stub|simple [--first-token-s S] [--interval-s S] [--tokens N]
+
+For benchmarks only: the plain door is what the seal is compared with, in the same process, on one engine.
+Prints one JSON line with both ports when it listens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import socket
+import sys
+import uuid
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.cli.dev_world import IMAGE, REGION
+from runtime import settings as runtime_settings
+from runtime.api.exchange import SCOPE_KEY, Exchange
+from runtime.api.inner import InnerApp
+from runtime.dev import mock_attester, stub_model
+from runtime.engine.stub import StubSettings
+from runtime.serve import compose, load_served_model
+from runtime.settings import ServeSettings
+
+MAX_BODY_BYTES = 8 << 20
+
+
+def plain(inner: ASGIApp) -> ASGIApp:
+    """The inner API as anybody would serve it without a seal: no key, no receipt."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope[SCOPE_KEY] = Exchange(tenant="plain", label_id="none", receipt_id=uuid.uuid4().hex)
+            await inner(scope, receive, send)
+
+    return app
+
+
+def server(app: ASGIApp, lifespan: str) -> tuple[uvicorn.Server, socket.socket]:
+    """A server on a free loopback port; the engine's life hangs on one of the two."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    config = uvicorn.Config(
+        app, log_level="error", http="h11", lifespan="on" if lifespan == "on" else "off", access_log=False
+    )
+    return uvicorn.Server(config), listener
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    """Both doors until the process is ended."""
+    if arguments.engine == "stub":
+        settings = StubSettings(
+            token_ids=tuple(b"word "),
+            tokens=arguments.tokens,
+            first_token_s=arguments.first_token_s,
+            token_interval_s=arguments.interval_s,
+        )
+        served = stub_model("smollm2", settings)
+    else:
+        served = load_served_model("smollm2")
+    outer = compose(
+        served, mock_attester(runtime_settings.home()), ServeSettings(region=REGION, runtime_image=IMAGE)
+    )
+    inner = plain(InnerApp(served, max_body_bytes=MAX_BODY_BYTES))
+    sealed_server, sealed_socket = server(outer, "on")
+    plain_server, plain_socket = server(inner, "off")
+    tasks = [
+        asyncio.create_task(sealed_server.serve(sockets=[sealed_socket])),
+        asyncio.create_task(plain_server.serve(sockets=[plain_socket])),
+    ]
+    while not (sealed_server.started and plain_server.started):  # noqa: ASYNC110 (uvicorn has no event for it)
+        await asyncio.sleep(0.05)
+    ports = {"sealed": sealed_socket.getsockname()[1], "plain": plain_socket.getsockname()[1]}
+    sys.stdout.write(json.dumps({"ready": True, **ports}) + "\n")
+    sys.stdout.flush()
+    await asyncio.gather(*tasks)
+
+
+def main() -> None:
+    """Parse and serve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", choices=("stub", "simple"), default="stub")
+    parser.add_argument("--first-token-s", type=float, default=0.0)
+    parser.add_argument("--interval-s", type=float, default=0.0)
+    parser.add_argument("--tokens", type=int, default=16)
+    asyncio.run(serve(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
