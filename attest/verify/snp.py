@@ -8,12 +8,10 @@ REPORT_DATA are judged by ``attest.appraise``, which takes the ``VerifiedSnp`` m
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -22,35 +20,24 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from attest.checks import CheckList
-from attest.collateral.snp import AMD_ARK_SHA256, LeafKind, SnpRoots, amd_ark, amd_intermediate
+from attest.collateral.snp import LeafKind, SnpRoots
 from attest.evidence.cpu import SnpCollateral
 from attest.evidence.snp import CHIP_ID_SIZE, SnpReport
 from attest.evidence.snp_leaf import SnpLeaf
 from attest.evidence.snp_tcb import Product, TcbVersion
 from attest.refusal import Refused
-from attest.verify.x509 import (
-    common_name,
-    load_certificate,
-    require_current,
-    require_not_revoked,
-    verify_crl,
-    verify_issued,
+from attest.verify.snp_chain import (
+    CHAIN_CLAUSE,
+    Vendor,
+    choose_root,
+    require_same_family,
+    require_unrevoked,
+    verified_chain,
 )
+from attest.verify.x509 import load_certificate, require_current, verify_issued
 
-Vendor = Literal["amd", "mock"]
-
-_ISSUERS: Final[dict[str, tuple[Product, LeafKind]]] = {
-    "SEV-Milan": ("Milan", "vcek"),
-    "SEV-Genoa": ("Genoa", "vcek"),
-    "SEV-Turin": ("Turin", "vcek"),
-    "SEV-VLEK-Milan": ("Milan", "vlek"),
-    "SEV-VLEK-Genoa": ("Genoa", "vlek"),
-    "SEV-VLEK-Turin": ("Turin", "vlek"),
-}
-_LEAF_NAMES: Final[dict[LeafKind, str]] = {"vcek": "SEV-VCEK", "vlek": "SEV-VLEK"}
 _STEPPING: Final = re.compile(r"-[A-Z][0-9]")
 _REPORT_CLAUSE: Final = "AMD 56860 ATTESTATION_REPORT"
-_CHAIN_CLAUSE: Final = "AMD 57230, certificate chain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +71,6 @@ class VerifiedSnp:
     not_after: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class _Chain:
-    """A root and the intermediate it signed. A pure function of their bytes, so it may be cached."""
-
-    ark: x509.Certificate
-    intermediate: x509.Certificate
-
-
 def verify_snp(
     report: bytes, collateral: SnpCollateral, roots: SnpRoots, *, now: datetime, checks: CheckList
 ) -> VerifiedSnp:
@@ -121,23 +100,23 @@ def verify_snp(
         )
 
     # 2. The leaf is of the kind and product that the report says. Words only, until steps 4 and 7 prove them.
-    with checks.step("SNP leaf certificate", _CHAIN_CLAUSE):
+    with checks.step("SNP leaf certificate", CHAIN_CLAUSE):
         leaf = load_certificate(collateral.leaf, role=signing_key.upper())
-        product = _require_same_family(parsed, leaf, signing_key)
+        product = require_same_family(parsed, leaf, signing_key)
 
     # 3. The chain ends in a root that the caller named.
-    with checks.step("SNP root", _CHAIN_CLAUSE):
-        vendor, ark_der, intermediate_der = _choose_root(collateral, roots, product, signing_key)
+    with checks.step("SNP root", CHAIN_CLAUSE):
+        vendor, ark_der, intermediate_der = choose_root(collateral, roots, product, signing_key)
         checks.passed(
             "SNP root",
-            _CHAIN_CLAUSE,
+            CHAIN_CLAUSE,
             expected="a root named in the trust file",
             got=f"{vendor}, {hashlib.sha256(ark_der).hexdigest()}",
         )
 
     # 4. The root signed the intermediate, the intermediate the leaf, and all three are valid now.
-    with checks.step("SNP certificate chain", _CHAIN_CLAUSE):
-        chain = _verified_chain(ark_der, intermediate_der, product, signing_key)
+    with checks.step("SNP certificate chain", CHAIN_CLAUSE):
+        chain = verified_chain(ark_der, intermediate_der, product, signing_key)
         verify_issued(leaf, collateral.leaf, chain.intermediate, role=signing_key.upper())
         not_after = min(
             require_current(chain.ark, now, role="ARK"),
@@ -146,7 +125,7 @@ def verify_snp(
         )
         checks.passed(
             "SNP certificate chain",
-            _CHAIN_CLAUSE,
+            CHAIN_CLAUSE,
             expected="ARK, ASK and leaf signed in turn and valid",
             got=f"{product} {signing_key.upper()}",
             expires=not_after,
@@ -154,7 +133,7 @@ def verify_snp(
 
     # 5. The root has revoked neither intermediate nor leaf.
     with checks.step("SNP revocation", "RFC 5280 section 6.3"):
-        crl_end = _require_unrevoked(collateral.crl, chain, leaf, now=now, checks=checks)
+        crl_end = require_unrevoked(collateral.crl, chain, leaf, now=now, checks=checks)
     not_after = min(not_after, crl_end or not_after)
 
     # 6. The leaf stands for this product, this firmware and this chip. A VLEK names no chip but a provider:
@@ -212,82 +191,6 @@ def _require_signed(report: SnpReport) -> LeafKind:
     if report.signing_key == "none":
         raise Refused("snp-report-unsigned", _REPORT_CLAUSE, expected="VCEK or VLEK", got="no signing key")
     return report.signing_key
-
-
-def _require_same_family(report: SnpReport, leaf: x509.Certificate, signing_key: LeafKind) -> Product:
-    issuer = common_name(leaf.issuer, role="leaf")
-    if issuer not in _ISSUERS:
-        raise Refused("snp-leaf-issuer", _CHAIN_CLAUSE, expected=", ".join(_ISSUERS), got=issuer)
-    product, kind = _ISSUERS[issuer]
-    name = common_name(leaf.subject, role="leaf")
-    if kind != signing_key or name != _LEAF_NAMES[signing_key]:
-        raise Refused(
-            "snp-leaf-kind", _REPORT_CLAUSE, expected=_LEAF_NAMES[signing_key], got=f"{name} under {issuer}"
-        )
-    if report.product not in {None, product}:  # version 2 has no CPUID: there the chain alone says
-        raise Refused("snp-product-mismatch", _REPORT_CLAUSE, expected=str(report.product), got=product)
-    return product
-
-
-def _choose_root(
-    collateral: SnpCollateral, roots: SnpRoots, product: Product, kind: LeafKind
-) -> tuple[Vendor, bytes, bytes]:
-    """The vendor, its root and the intermediate to be proved under it, DER."""
-    if collateral.ark is None:
-        if not roots.amd:
-            raise Refused(
-                "snp-root-not-trusted",
-                "trust file",
-                expected="a root named in the trust file",
-                got="AMD evidence",
-            )
-        return "amd", amd_ark(product), collateral.intermediate or amd_intermediate(product, kind)
-    got = hashlib.sha256(collateral.ark).hexdigest()
-    pinned = roots.mock_ark_sha256
-    # AMD's own root is never a mock: evidence must not be able to choose under which name it is shown.
-    if pinned is None or pinned in AMD_ARK_SHA256.values() or not hmac.compare_digest(got, pinned):
-        raise Refused(
-            "snp-root-not-trusted", "trust file", expected=pinned or "no mock root", got=f"mock root {got}"
-        )
-    if collateral.intermediate is None:
-        raise Refused("snp-chain-incomplete", _CHAIN_CLAUSE, expected="ASK", got="a mock root without one")
-    return "mock", collateral.ark, collateral.intermediate
-
-
-# Successes only are kept (an exception is not cached), and the result is a pure function of the arguments:
-# a cached chain is exactly what would be verified again. Bounded, since the bytes may be an attacker's.
-@lru_cache(maxsize=16)
-def _verified_chain(ark_der: bytes, intermediate_der: bytes, product: Product, kind: LeafKind) -> _Chain:
-    """Require that the root signed itself and the intermediate, and that both bear the product's names."""
-    ark = load_certificate(ark_der, role="ARK")
-    intermediate = load_certificate(intermediate_der, role="ASK")
-    names = (common_name(ark.subject, role="ARK"), common_name(intermediate.subject, role="ASK"))
-    expected = (f"ARK-{product}", f"SEV-{product}" if kind == "vcek" else f"SEV-VLEK-{product}")
-    if names != expected:
-        raise Refused(
-            "snp-chain-product", _CHAIN_CLAUSE, expected=" over ".join(expected), got=" over ".join(names)
-        )
-    verify_issued(ark, ark_der, ark, role="ARK")
-    verify_issued(intermediate, intermediate_der, ark, role="ASK")
-    return _Chain(ark, intermediate)
-
-
-def _require_unrevoked(
-    crl_der: bytes | None, chain: _Chain, leaf: x509.Certificate, *, now: datetime, checks: CheckList
-) -> datetime | None:
-    """When the list ends; ``None`` if there was none, which the appraisal decides about."""
-    clause = "RFC 5280 section 6.3"
-    if crl_der is None:
-        checks.noted("SNP revocation", clause, expected="a current revocation list", got="none supplied")
-        return None
-    crl = verify_crl(crl_der, chain.ark, now)
-    require_not_revoked(chain.intermediate, crl, role="ASK")
-    require_not_revoked(leaf, crl, role="leaf")
-    end = crl.next_update_utc
-    checks.passed(
-        "SNP revocation", clause, expected="neither ASK nor leaf listed", got="not listed", expires=end
-    )
-    return end
 
 
 def _require_leaf_matches(leaf: SnpLeaf, report: SnpReport, product: Product, reported: TcbVersion) -> None:

@@ -71,7 +71,10 @@ def test_every_bit_of_a_mock_report(world: SnpWorld) -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("leaf", ["turin-v5-aci/vcek.pem", "milan-v3-vlek-aws/vlek.der"])
+@pytest.mark.parametrize(
+    "leaf",
+    ["turin-v5-aci/vcek.pem", pytest.param("milan-v3-vlek-aws/vlek.der", marks=pytest.mark.slow)],
+)
 def test_every_bit_of_a_genuine_report(leaf: str, sev_snp: Path) -> None:
     """All 9472 bits of genuine reports: one VCEK, one VLEK."""
     case = next(each for each in POSITIVE if each.leaf == leaf)

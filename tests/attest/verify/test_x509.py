@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from attest.mock.snp_certificates import name
 from attest.mock.vendor import MockKeys
 from attest.refusal import Malformed, Refused
+from attest.verify.crl import MAX_CRL_BYTES, require_not_revoked, verify_crl
 from attest.verify.x509 import (
     MAX_CERTIFICATE_BYTES,
-    MAX_CRL_BYTES,
+    MAX_SHOWN,
     common_name,
     load_certificate,
-    require_not_revoked,
-    verify_crl,
+    shown,
     verify_issued,
 )
 from tests.simulators.snp_world import NOW, SnpWorld
@@ -268,3 +268,13 @@ def test_junk(data: st.DataObject, world: SnpWorld) -> None:
         assert changed != good
     else:
         assert changed == good
+
+
+def test_names_are_safe_to_show() -> None:
+    """An attacker's names reach a terminal only as bounded, printable text."""
+    attributes = [x509.NameAttribute(x509.NameOID.COMMON_NAME, "a\x1b[2Jb\nc" + "d" * 40) for _ in range(9)]
+    text = shown(x509.Name(attributes))
+    assert text.isprintable()
+    assert len(text) <= MAX_SHOWN
+    with pytest.raises(Malformed, match="cannot be shown"):
+        common_name(x509.Name(attributes[:1]), role="leaf")
