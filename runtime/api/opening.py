@@ -39,6 +39,10 @@ BUSY: Final = Problem(problems.BUSY, 503, "Too many requests are open", processe
 
 _BY_CODE: Final = {
     "ohttp-unknown-key": _KEY,
+    # Key ids are one byte and start anew with the process: a request sealed to the keys of before a restart
+    # names a key that is here and does not open under it. Nothing was opened, so sealing anew is safe.
+    "hpke-open-failed": _KEY,
+    "hpke-decapsulation-failed": _KEY,
     "ohttp-too-large": _TOO_LARGE,
     "ohttp-chunk-too-large": _TOO_LARGE,
     "ohttp-truncated": _TRUNCATED,
