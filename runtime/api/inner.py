@@ -16,10 +16,11 @@ import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from http import HTTPStatus
+from importlib.metadata import version
 
 from starlette.types import Message, Receive, Scope, Send
 
-from attest.protocol import openai, paths
+from attest.protocol import openai, openapi, paths
 from attest.protocol.openai import ChatRequest, CompletionRequest, InvalidBody
 from runtime.api import generation
 from runtime.api.answers import DONE, ChatWriter, CompletionWriter, Writer, error_event, to_json
@@ -83,6 +84,10 @@ class InnerApp:
         elif path == paths.COMPLETIONS_PATH:
             _require_method(method, "POST")
             await self._complete(await self._body(scope, receive, CompletionRequest), send, exchange)
+        elif path == paths.OPENAPI_PATH:
+            _require_method(method, "GET")
+            document = openapi.document("Sealgate runtime, inner API", version=version("sealgate"))
+            await respond(send, HTTPStatus.OK, to_json(document).encode(), paths.MEDIA_JSON)
         else:
             raise ApiError(
                 HTTPStatus.NOT_FOUND, "route_not_found", "There is no such route; see /openapi.json."
