@@ -27,9 +27,12 @@ from attest.channel.bhttp_message import (
     Trailers,
     checked_control,
     checked_field,
+    checked_fields,
     checked_status,
 )
 from attest.channel.bhttp_source import Parser, Source
+from attest.channel.varint import decode_varint, varint_size
+from attest.evidence.reader import Reader
 from attest.refusal import Malformed, Refused
 
 DEFAULT_MAX_HEADER_BYTES: Final = 64 * 1024
@@ -150,27 +153,34 @@ class _Decoder(Generic[Event]):
         return (yield from self._known_fields() if known else self._terminated_fields())
 
     def _known_fields(self) -> Parser[Fields]:
-        section = yield from self._source.take((yield from self._source.varint()))
-        inner = Source(max_header_bytes=len(section), max_body_bytes=0)
-        inner.append(section)
-        inner.end()
-        fields: list[tuple[bytes, bytes]] = []
-        try:
-            while not (yield from inner.at_end()):
-                fields.append((yield from _field_line(inner, (yield from inner.varint()))))
-        except Refused as error:
-            if error.code in ("bhttp-head-too-large", "bhttp-truncated"):
-                raise Malformed(
-                    "bhttp-field-section", "a line runs past its section", clause="RFC 9292 section 3.6"
-                ) from error
-            raise
-        return tuple(fields)
+        return _section((yield from self._source.take((yield from self._source.varint()))))
 
     def _terminated_fields(self) -> Parser[Fields]:
         fields: list[tuple[bytes, bytes]] = []
         while name_length := (yield from self._source.varint()):
             fields.append((yield from _field_line(self._source, name_length)))
         return tuple(fields)
+
+
+def _section(section: bytes) -> Fields:
+    """The field lines that fill ``section``: a line that reached past it would turn content into a field."""
+    reader = Reader(section, "bhttp-field-section")
+    fields = []
+    try:
+        while reader.remaining:
+            name = reader.take(_length(reader))
+            fields.append((name, reader.take(_length(reader))))
+    except Malformed as error:
+        raise Malformed(
+            "bhttp-field-section", "a line runs past its section", clause="RFC 9292 section 3.6"
+        ) from error
+    return checked_fields(fields)
+
+
+def _length(reader: Reader) -> int:
+    first = reader.take(1)
+    rest = varint_size(first[0]) - 1
+    return decode_varint(first + reader.take(rest) if rest else first)
 
 
 def _field_line(source: Source, name_length: int) -> Parser[tuple[bytes, bytes]]:

@@ -22,7 +22,9 @@ from attest.channel.aead import (
     AeadSequence,
 )
 from attest.channel.kdf import HKDF_SHA256, Kdf
-from attest.channel.kem import KEM_MLKEM768_X25519, KEM_X25519, Kem, KemKeyPair
+from attest.channel.kem import Kem, KemKeyPair
+from attest.channel.kem_x25519 import KEM_X25519
+from attest.channel.kem_xwing import KEM_MLKEM768_X25519
 from attest.refusal import Refused, Unsupported
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from attest.channel import chunked
-from attest.channel import kem as kem_module
+from attest.channel import kem_x25519 as kem_module
 from attest.channel.chunked import (
     MAX_CHUNK,
     MAX_MESSAGE_BYTES,

@@ -23,7 +23,7 @@ from attest.channel.hpke import (
     setup_psk_sender,
     suite_by_id,
 )
-from attest.channel.kem import XWing
+from attest.channel.kem_xwing import XWing
 
 ROUNDS = 8
 PYHPKE_AEADS = {1: AEADId.AES128_GCM, 2: AEADId.AES256_GCM, 3: AEADId.CHACHA20_POLY1305}

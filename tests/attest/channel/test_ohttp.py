@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest.channel import kem as kem_module
+from attest.channel import kem_x25519 as kem_module
 from attest.channel import ohttp
 from attest.channel.hpke import DEFAULT_SUITE, SuiteId
 from attest.channel.key_config import (
