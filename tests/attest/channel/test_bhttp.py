@@ -373,8 +373,9 @@ def test_a_field_line_stays_inside_its_section() -> None:
     """A length that reaches past the section would make content look like a header."""
     control = _prefixed(b"GET", b"https", b"a", b"/")
     for section in (b"\x01a\x05xyz", b"\x05a", b"\x01", b"\x01a\xc0"):
-        with pytest.raises(Malformed, match="bhttp-field-section"):
+        with pytest.raises(Malformed) as refusal:
             _request(b"\x00" + control + _prefixed(section) + bytes(40))
+        assert refusal.value.code == "bhttp-field-section"
 
 
 def test_head_bound_is_judged_before_the_bytes_come() -> None:
@@ -410,6 +411,9 @@ def test_body_bound_is_judged_before_the_bytes_come() -> None:
     for data in (encode_request(HEAD, b"123456"), _stream(b"123", b"456")):
         with pytest.raises(Refused, match="bhttp-body-too-large"):
             _request(data, max_body_bytes=5)
+    decoder = RequestDecoder(max_body_bytes=5)
+    with pytest.raises(Refused, match="bhttp-body-too-large"):
+        decoder.feed(_stream(b"123", b"456")[:-2])  # not one byte beyond the bound is passed on
     decoder = RequestDecoder(max_body_bytes=5)
     with pytest.raises(Refused, match="bhttp-body-too-large"):
         decoder.feed(encode_request(HEAD, b"")[:-2] + encode_varint(1 << 40))

@@ -304,6 +304,10 @@ def test_one_key_protects_a_bounded_amount() -> None:
     sealer.seal(b"x")
     with pytest.raises(OverflowError):
         sealer.seal(b"x")
+    opener = _opener(max_bytes=1 << 62)
+    opener._received = MAX_MESSAGE_BYTES
+    with pytest.raises(Refused, match="ohttp-too-large"):
+        opener.feed(b"x")
 
 
 def test_unknown_key_is_refused_on_the_header_alone() -> None:
