@@ -138,7 +138,7 @@ def test_generation_that_is_no_number(tsm: SimulatedTsm, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("size", [0, 63, 65])
 def test_report_data_is_64_bytes(size: int, tsm: SimulatedTsm) -> None:
     """The kernel would pad; two questions would share one answer."""
-    with pytest.raises(ValueError, match="64 bytes"):
+    with pytest.raises(ValueError, match="report_data takes 64 bytes"):
         attester(tsm).cpu_evidence(bytes(size))
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Literal
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -157,6 +159,17 @@ def test_leaf_of_another_intermediate(world: SnpWorld, other_keys: MockKeys) -> 
     refuse(world, "certificate-signature", collateral=world.collateral(other.leaf()))
 
 
+def test_root_that_did_not_sign_itself(world: SnpWorld, other_keys: MockKeys) -> None:
+    """A pinned root is a root: a certificate that another key vouches for is somebody's intermediate."""
+    impostor = Issuer(world.ark_issuer.common_name, other_keys.ark)
+    ark = snp_certificates.authority(
+        world.ark_issuer, impostor, serial=ASK_SERIAL, issued_at=NOW, path_length=None
+    ).public_bytes(Encoding.DER)
+    roots = SnpRoots(amd=False, mock_ark_sha256=sha256(ark).hexdigest())
+    with pytest.raises(Refused, match="certificate-signature"):
+        verify_snp(world.report(), replace(world.collateral(), ark=ark), roots, now=NOW, checks=CheckList())
+
+
 def test_leaf_signed_by_the_root_itself(world: SnpWorld) -> None:
     """The intermediate's name on a certificate that another key signed."""
     forged = Issuer(world.ask_issuer.common_name, world.keys.ark)
@@ -198,8 +211,9 @@ def test_vcek_and_vlek_are_not_interchangeable(world: SnpWorld, mock_keys: MockK
 
 def test_leaf_key_must_be_p384(world: SnpWorld) -> None:
     """A leaf with a key on another curve cannot have signed the report."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    refuse(world, "snp-leaf-key", collateral=world.collateral(world.leaf(key=key)))
+    for key in (ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()):
+        leaf = world.leaf(key=key)  # type: ignore[arg-type]  # the wrong kind of key is the point
+        refuse(world, "snp-leaf-key", collateral=world.collateral(leaf))
 
 
 # Time ---------------------------------------------------------------------------------------------------
