@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -17,6 +18,10 @@ from gateway.cli.output import Output
 _STYLES = {Outcome.PASSED: "good", Outcome.REFUSED: "bad", Outcome.NOTED: "note"}
 _LONG = 26
 """Digests longer than this are shown by both ends: enough to compare by eye, and the JSON has all of it."""
+_WIDE = 120
+"""From this many columns on, what was expected has a column of its own; below, it shows where it was not met."""
+_LONGEST_NAME = 34
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?\+00:00", re.ASCII)
 
 
 def render_checks(checks: Iterable[Check], output: Output, *, now: datetime) -> RenderableType:
@@ -39,7 +44,8 @@ def mark(outcome: Outcome, output: Output) -> Text:
 
 
 def shorten(text: str) -> str:
-    """Cut the middle out of hexadecimal runs too long to read; leave everything else."""
+    """Cut the middle out of hexadecimal runs too long to read, and the fractions off moments."""
+    text = _INSTANT.sub(r"\1 \2Z", text)
     return " ".join(_shorten_word(word) for word in text.split(" "))
 
 
@@ -65,20 +71,22 @@ def when(moment: datetime) -> str:
 
 
 def _table(rows: list[Check], output: Output, now: datetime) -> Table:
+    wide = output.stdout.width >= _WIDE
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False, header_style="faint", show_edge=False)
     table.add_column("", no_wrap=True)
-    table.add_column("check", ratio=None, overflow="fold")
-    table.add_column("expected", overflow="fold")
+    table.add_column("check", overflow="fold", max_width=_LONGEST_NAME)
+    if wide:
+        table.add_column("expected", overflow="fold", style="faint")
     table.add_column("came", overflow="fold")
     table.add_column("valid for", no_wrap=True, justify="right", style="faint")
     for row in rows:
         style = "bad" if row.outcome is Outcome.REFUSED else ""
+        came = Text(shorten(row.got), style=style)
+        if not wide and row.outcome is Outcome.REFUSED and row.expected:
+            came = Text.assemble((f"expected {shorten(row.expected)}\n", "faint"), "came ", came)
+        cells = [Text(shorten(row.expected))] if wide else []
         table.add_row(
-            mark(row.outcome, output),
-            Text(row.name, style=style),
-            Text(shorten(row.expected), style="faint"),
-            Text(shorten(row.got), style=style),
-            valid_for(row.expires, now),
+            mark(row.outcome, output), Text(row.name, style=style), *cells, came, valid_for(row.expires, now)
         )
     return table
 
@@ -88,7 +96,8 @@ def _stacked(rows: list[Check], output: Output, now: datetime) -> Group:
     for row in rows:
         style = "bad" if row.outcome is Outcome.REFUSED else ""
         parts.append(Text.assemble(mark(row.outcome, output), " ", (row.name, style)))
-        facts = [("expected", shorten(row.expected)), ("came", shorten(row.got))]
+        expected = shorten(row.expected) if row.outcome is Outcome.REFUSED else ""
+        facts = [("expected", expected), ("came", shorten(row.got))]
         facts.append(("valid for", valid_for(row.expires, now)))
         parts.extend(
             Padding(Text.assemble((f"{name} ", "faint"), value), (0, 0, 0, 4))

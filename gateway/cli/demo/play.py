@@ -187,20 +187,21 @@ def _answer(scene: Scene, host: Host, tap: Tap) -> Asked:
             "see the gateway's log",
             code=asked.code,
         )
-    stage.claim("a streamed answer from a real model", asked.accepted and asked.pieces > 1, _speed(asked))
+    what = "a real model" if scene.choice.engine == "simple" else "the stub engine"
+    stage.claim(f"a streamed answer from {what}", asked.accepted and asked.pieces > 1, _speed(asked))
     rests = [
         f"{name[9:]} {shorten(value)}"
         for name, value in asked.headers.items()
         if name.startswith("sealgate-")
     ]
-    stage.line(f"[faint]it rests on: {', '.join(rests)}[/]")
+    stage.line(f"  [faint]it rests on: {', '.join(rests)}[/]")
     return asked
 
 
 def _speed(asked: Asked) -> str:
     first = asked.first_token_s or 0.0
     rate = (asked.pieces - 1) / (asked.total_s - first) if asked.total_s > first else 0.0
-    return f"first token after {first:.2f} s, then {rate:.0f} a second"
+    return f"first token after {first:.2f} s, then {rate:.0f} tokens a second"
 
 
 def _search(scene: Scene, host: Host) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.markup import escape
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.chat import printable
@@ -72,8 +73,22 @@ class Stage:
         """
         self.claims.append((text, held))
         symbols = self.output.symbols
-        sign = f"[good]{symbols.good}[/]" if held else f"[bad]{symbols.bad} DID NOT HOLD:[/]"
-        self._print(f"{sign} {escape(text)}" + (f"  [faint]{escape(detail)}[/]" if detail else ""))
+        sign = f"[good]{symbols.good}[/]" if held else f"[bad]{symbols.bad}[/]"
+        said = Text.assemble((text if held else f"DID NOT HOLD: {text}", "" if held else "bad"))
+        if detail:
+            room = self.output.stdout.width - _INDENT - len(symbols.good) - 1
+            fits = "\n" not in detail and len(text) + len(detail) + 2 <= room
+            said.append("  " if fits else "\n")
+            said.append(detail, style="faint")
+        self._hang(sign, said)
+
+    def _hang(self, sign: str, text: Text) -> None:
+        """A sign in the margin and text whose further lines stay right of it."""
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row(sign, text)
+        self.show(grid)
 
     def show(self, renderable: Any) -> None:
         """Print something larger."""
@@ -82,17 +97,17 @@ class Stage:
 
     def said(self, prompt: str) -> None:
         """Show what was asked."""
-        self._print(f"[head]>[/] {escape(printable(prompt))}")
+        self._hang("[head]>[/]", Text(printable(prompt)))
+        self.line("")
 
     def met(self, meeting: Meeting) -> None:
         """Enter one liar into the ledger and show what came of it, in two lines."""
         name, refusal = meeting.fault.name, meeting.asked.refusal or meeting.asked.code
-        self.claim(f"{name}: {meeting.fault.title}", meeting.held)
         if meeting.sealed_requests:
-            sent = f"{meeting.recorded:,} bytes recorded, all sealed, prompt not in them"
+            sent = f"sealed bytes only: {meeting.recorded:,} recorded, the prompt is not in them"
         else:
-            sent = f"nothing sent, {meeting.recorded:,} bytes of questions recorded"
-        self._print(f"  [note]{escape(str(refusal))}[/]  [faint]{sent}[/]")
+            sent = f"nothing sent: {meeting.recorded:,} bytes recorded, all of them questions for evidence"
+        self.claim(f"{name}: {meeting.fault.title}", meeting.held, f"refused: {refusal}\n{sent}")
         for reason in meeting.why_not:
             self._print(f"  [bad]{escape(reason)}[/]")
 
