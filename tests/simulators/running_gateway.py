@@ -76,6 +76,8 @@ async def running_gateway(
 async def listening(app: ASGIApp) -> AsyncIterator[str]:
     """Serve ``app`` with uvicorn on a free loopback port of this event loop."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        # asyncio sets this only where the protocol number is known, which a bare listener does not tell.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
