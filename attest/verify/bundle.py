@@ -3,7 +3,7 @@
     1  the document is well formed, and so are statement and keyset inside it
     2  the statement answers this client's nonce
     3  the keyset is the one that the statement names
-    4  the keyset holds a key that we can seal to
+    4  the keyset holds keys, and we can seal to each
     5  the CPU evidence is genuine: report, chain, revocation (``attest.verify.snp``)
     6  the report binds the statement: report data = SHA-512("sealgate-statement-v1" || statement)
     7  every device that the statement names is proved, and none beside them
@@ -96,7 +96,7 @@ def verify_bundle(bundle: bytes, *, nonce: str | None, roots: TrustRoots, now: d
             checks.passed("documents are well formed", BUNDLE_CLAUSE, got=f"{len(bundle)} bytes")
         _require_nonce(statement, nonce, checks)
         keyset_digest = _require_keyset(statement, parsed.keyset, checks)
-        _require_usable_key(keyset, checks)
+        _require_usable_keys(keyset, checks)
         snp = verify_snp(
             parsed.cpu.report,
             parsed.cpu.collateral,
@@ -152,13 +152,12 @@ def _require_keyset(statement: Statement, keyset: bytes, checks: CheckList) -> s
     return got
 
 
-def _require_usable_key(keyset: Keyset, checks: CheckList) -> None:
-    """Found out here, before anything is prepared for sending, and by the rules that sealing itself uses."""
-    with checks.step("a key to seal to", "RFC 9458 section 3"):
-        suite = choose_suite(parse_key_configs(keyset.ohttp_keys)[0])
-        checks.passed(
-            "a key to seal to", "RFC 9458 section 3", expected="a suite that we speak", got=str(suite)
-        )
+def _require_usable_keys(keyset: Keyset, checks: CheckList) -> None:
+    """Whichever key the sender takes later, it can seal to it: found out before anything is prepared."""
+    name, clause = "keys to seal to", "RFC 9458 section 3"
+    with checks.step(name, clause):
+        suites = [choose_suite(config) for config in parse_key_configs(keyset.ohttp_keys)]
+        checks.passed(name, clause, expected="suites that we speak", got=", ".join(map(str, suites)))
 
 
 def _require_binding(snp: VerifiedSnp, statement: bytes, checks: CheckList) -> None:

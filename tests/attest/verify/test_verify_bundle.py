@@ -136,12 +136,16 @@ def test_keys_that_nobody_can_seal_to(mock_world: MockWorld) -> None:
     foreign = serialise_key_configs([replace(config, symmetric=((1, 0x7777),))])
     other_suite = replace(mock_world, keyset=replace(mock_world.keyset, ohttp_keys=foreign))
     assert _refusal(other_suite, other_suite.answer(NONCE)).code == "ohttp-suite"
+    beside = replace(config, key_id=2, symmetric=((1, 0x7777),))
+    mixed = serialise_key_configs([config, beside])
+    second = replace(mock_world, keyset=replace(mock_world.keyset, ohttp_keys=mixed))
+    assert _refusal(second, second.answer(NONCE)).code == "ohttp-suite"
 
 
 def test_the_suite_is_in_the_row(mock_world: MockWorld) -> None:
     """The verdict table names the suite that requests will be sealed with: the post-quantum default."""
     rows = {row.name: row.got for row in _verify(mock_world, mock_world.answer(NONCE)).checks}
-    assert rows["a key to seal to"] == str(SuiteId(0x647A, 1, 2))
+    assert rows["keys to seal to"] == str(SuiteId(0x647A, 1, 2))
 
 
 def test_a_device_that_cannot_be_judged(mock_world: MockWorld) -> None:
