@@ -44,6 +44,7 @@ def plain(inner: ASGIApp) -> ASGIApp:
 def server(app: ASGIApp, lifespan: str) -> tuple[uvicorn.Server, socket.socket]:
     """A server on a free loopback port; the engine's life hangs on one of the two."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
         app, log_level="error", http="h11", lifespan="on" if lifespan == "on" else "off", access_log=False
     )
