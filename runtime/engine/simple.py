@@ -178,14 +178,14 @@ class SimpleEngine:
         """Advance the counters, and choose and deliver a token for each complete sequence."""
         rows = iter(logits)
         prompt_rows = sum(each.rows for each in step if each.sequence.generated == 0)
+        with self._changed:  # before anything is delivered, so that a consumer never reads older counters
+            self._counts.update(steps=1, prompt_tokens=prompt_rows)
         for scheduled in step:
             sequence = scheduled.sequence
             complete = scheduled.rows == sequence.pending
             sequence.computed += scheduled.rows
             if complete:
                 self._choose(sequence, next(rows))
-        with self._changed:
-            self._counts.update(steps=1, prompt_tokens=prompt_rows)
 
     def _choose(self, sequence: Sequence, logits: Tensor) -> None:
         try:
