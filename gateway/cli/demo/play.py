@@ -44,8 +44,8 @@ from gateway.cli.up import (
 from gateway.cli.verify import fetch_evidence, judge
 from gateway.settings import Settings, load_settings
 
-QUESTION = "Write one friendly sentence for our customers: project Heliotrope launches on Friday."
-MAX_TOKENS = 60
+QUESTION = "Write a short thank-you note to the Heliotrope team for working so hard this year."
+MAX_TOKENS = 70
 _TOGETHER = 3
 """Liars that are started at once: six more processes beside the first two, which two cores still carry."""
 
