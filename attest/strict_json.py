@@ -17,10 +17,36 @@ import rfc8785
 
 from attest.refusal import Malformed
 
+_EXACT_INTEGERS = range(-(2**53) + 1, 2**53)
+"""The integers that RFC 8785 takes: those that every reader of JSON numbers reads alike."""
+
 
 def canonical(value: Any) -> bytes:
-    """``value`` as RFC 8785 canonical JSON."""
-    return rfc8785.dumps(value)
+    """``value`` as RFC 8785 canonical JSON.
+
+    Raises:
+        ValueError: it has none: lone surrogates, integers beyond 2**53, NaN; or it is nested too deeply.
+    """
+    try:
+        if _is_plain(value):
+            # The standard library's encoder, which is in C, writes the same bytes of these ten times faster.
+            return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+        return rfc8785.dumps(value)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether the value is made of text, exact integers, booleans, null, lists, and objects with ASCII names.
+
+    Left out are floats, which have a notation of their own, and other names, which RFC 8785 sorts by UTF-16.
+    """
+    kind = type(value)
+    if kind is dict:
+        return all(type(name) is str and name.isascii() and _is_plain(value[name]) for name in value)
+    if kind is list:
+        return all(map(_is_plain, value))
+    return kind is str or kind is bool or value is None or (kind is int and value in _EXACT_INTEGERS)
 
 
 def loads(data: bytes, *, name: str, max_bytes: int, allow_float: bool = False) -> Any:

@@ -90,10 +90,17 @@ class Message(Body):
 
 
 class StreamOptions(Body):
-    """Options of a streamed answer."""
+    """Options of a streamed answer.
+
+    ``include_obfuscation`` brings all events to few sizes, so that whoever counts sealed bytes does not learn
+    the lengths of tokens; as in the OpenAI API, it is on unless switched off.
+    """
 
     include_usage: bool = False
-    include_obfuscation: bool = False
+    include_obfuscation: bool = True
+
+
+_DEFAULT_STREAMING: Final = StreamOptions()
 
 
 class ResponseFormat(Body):
@@ -137,9 +144,9 @@ class _Sampling(Body):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
     @property
-    def includes_usage(self) -> bool:
-        """Whether a streamed answer ends with the token counts."""
-        return self.stream_options is not None and self.stream_options.include_usage
+    def streaming(self) -> StreamOptions:
+        """The options of a streamed answer, with their defaults."""
+        return self.stream_options or _DEFAULT_STREAMING
 
     @model_validator(mode="after")
     def _check_stream_options(self) -> Self:

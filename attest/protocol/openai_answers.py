@@ -125,6 +125,7 @@ class ChatChunk(_Answer):
     system_fingerprint: str
     choices: list[ChunkChoice]
     usage: Usage | None = None
+    obfuscation: str | None = None
 
 
 class CompletionChoice(_Answer):
@@ -146,6 +147,7 @@ class CompletionAnswer(_Answer):
     system_fingerprint: str
     choices: list[CompletionChoice]
     usage: Usage | None = None
+    obfuscation: str | None = None
 
 
 class ModelEntry(_Answer):

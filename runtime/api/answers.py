@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from attest.protocol.openai import StreamOptions
 from runtime.api.exchange import Exchange
 from runtime.api.generation import Piece
 from runtime.api.logprobs import CompletionLogprobs, chat_entry
@@ -17,6 +18,17 @@ from runtime.api.served import ServedModel
 from runtime.engine.base import TokenOutput
 
 DONE = b"data: [DONE]\n\n"
+
+_EVENT_STEP = 512
+_EVENT_PREFIX = 2
+"""With its length prefix an event of a padded stream takes a multiple of 512 bytes (attest.channel.padding).
+
+The channel can bring any event there, at some cost per token on both sides. Events that have the size already
+cost it nothing, and the OpenAI API has a member for just that (``stream_options.include_obfuscation``).
+"""
+
+_PAD = b"0" * _EVENT_STEP
+_PAD_START, _PAD_END, _EVENT_END = b',"obfuscation":"', b'"}\n\n', b"}\n\n"
 
 
 class Writer(Protocol):
@@ -52,16 +64,18 @@ def to_json(value: Any) -> str:
 
 
 class _Head:
-    """What every document and event of one answer begins with."""
+    """What every document and event of one answer begins and ends with."""
 
-    def __init__(self, answer_id: str, created: int, served: ServedModel, *, usage: bool) -> None:
+    def __init__(self, answer_id: str, created: int, served: ServedModel, options: StreamOptions) -> None:
         self._members = {
             "id": answer_id,
             "created": created,
             "model": served.name,
             "system_fingerprint": served.fingerprint,
         }
-        self._usage = usage
+        self._options = options
+        # Where usage is asked for, the events before the one that has it say null.
+        self._event_end = '],"usage":null' if options.include_usage else "]"
 
     def document(self, kind: str, choices: list[dict[str, Any]], exchange: Exchange) -> bytes:
         members = {**self._members, "object": kind, "choices": choices, "usage": usage(exchange)}
@@ -71,13 +85,19 @@ class _Head:
         """All of an event before the first choice."""
         return f'data: {to_json({**self._members, "object": kind})[:-1]},"choices":['
 
-    @property
-    def event_end(self) -> str:
-        """All of an event after the last choice; where usage is asked for, other events say null."""
-        return '],"usage":null}\n\n' if self._usage else "]}\n\n"
+    def event(self, start: str, choice: str) -> bytes:
+        """The event with this one choice."""
+        return self._ended(start + choice + self._event_end)
 
     def usage_event(self, kind: str, exchange: Exchange) -> bytes:
-        return f'{self.event_start(kind)}],"usage":{to_json(usage(exchange))}}}\n\n'.encode()
+        return self._ended(f'{self.event_start(kind)}],"usage":{to_json(usage(exchange))}')
+
+    def _ended(self, event: str) -> bytes:
+        data = event.encode()
+        if not self._options.include_obfuscation:
+            return data + _EVENT_END
+        size = _EVENT_PREFIX + len(data) + len(_PAD_START) + len(_PAD_END)
+        return b"".join((data, _PAD_START, _PAD[: -size % _EVENT_STEP], _PAD_END))
 
 
 class ChatWriter:
@@ -88,21 +108,20 @@ class ChatWriter:
         created: seconds since 1970.
         served: the model.
         logprobs: log-probabilities were asked for.
-        include_usage: a streamed answer ends with the counts.
+        options: of a streamed answer.
     """
 
     whole_kind = "chat.completion"
     event_kind = "chat.completion.chunk"
 
     def __init__(
-        self, answer_id: str, created: int, served: ServedModel, *, logprobs: bool, include_usage: bool
+        self, answer_id: str, created: int, served: ServedModel, options: StreamOptions, *, logprobs: bool
     ) -> None:
-        self._head = _Head(answer_id, created, served, usage=include_usage)
+        self._head = _Head(answer_id, created, served, options)
         self._served = served
         self._logprobs = logprobs
         self._begun: set[int] = set()
         self._start = self._head.event_start(self.event_kind)
-        self._end = self._head.event_end
 
     def event(self, piece: Piece) -> bytes:
         """The first event of a choice says who speaks."""
@@ -116,10 +135,11 @@ class ChatWriter:
             return b""
         reason = "null" if piece.finish_reason is None else f'"{piece.finish_reason}"'
         logprobs = to_json(self._entries([piece])) if self._logprobs else "null"
-        return (
-            f'{self._start}{{"index":{piece.index},"delta":{to_json(delta)},"logprobs":{logprobs},'
-            f'"finish_reason":{reason}}}{self._end}'
-        ).encode()
+        return self._head.event(
+            self._start,
+            f'{{"index":{piece.index},"delta":{to_json(delta)},"logprobs":{logprobs},'
+            f'"finish_reason":{reason}}}',
+        )
 
     def usage_event(self, exchange: Exchange) -> bytes:
         """The event with the token counts."""
@@ -151,7 +171,7 @@ class CompletionWriter:
         created: seconds since 1970.
         served: the model.
         alternatives: log-probabilities per token that were asked for; None for none at all.
-        include_usage: a streamed answer ends with the counts.
+        options: of a streamed answer.
     """
 
     kind = "text_completion"
@@ -161,22 +181,21 @@ class CompletionWriter:
         answer_id: str,
         created: int,
         served: ServedModel,
+        options: StreamOptions,
         *,
         alternatives: int | None,
-        include_usage: bool,
     ) -> None:
-        self._head = _Head(answer_id, created, served, usage=include_usage)
+        self._head = _Head(answer_id, created, served, options)
         self._served = served
         self._alternatives = alternatives
         self._logprobs: dict[int, CompletionLogprobs] = {}
         self._start = self._head.event_start(self.kind)
-        self._end = self._head.event_end
 
     def event(self, piece: Piece) -> bytes:
         """The text that a piece adds."""
         if not piece.text and piece.finish_reason is None and self._alternatives is None:
             return b""
-        return f"{self._start}{to_json(self._choice(piece.index, [piece]))}{self._end}".encode()
+        return self._head.event(self._start, to_json(self._choice(piece.index, [piece])))
 
     def usage_event(self, exchange: Exchange) -> bytes:
         """The event with the token counts."""

@@ -117,8 +117,8 @@ class InnerApp:
             f"chatcmpl-{uuid.uuid4().hex}",
             int(self._wall_clock()),
             self._served,
+            request.streaming,
             logprobs=bool(request.logprobs),
-            include_usage=request.includes_usage,
         )
         await self._generate(request, [prompt], writer, send, exchange)
 
@@ -129,8 +129,8 @@ class InnerApp:
             f"cmpl-{uuid.uuid4().hex}",
             int(self._wall_clock()),
             self._served,
+            request.streaming,
             alternatives=request.alternatives,
-            include_usage=request.includes_usage,
         )
         await self._generate(request, prompts, writer, send, exchange)
 
@@ -155,7 +155,9 @@ class InnerApp:
             except EngineRefusal as error:
                 raise ApiError.of_engine(error) from None
             if request.stream:
-                await _stream(first, pieces, writer, send, exchange, include_usage=request.includes_usage)
+                await _stream(
+                    first, pieces, writer, send, exchange, include_usage=request.streaming.include_usage
+                )
             else:
                 await respond(send, HTTPStatus.OK, writer.whole(collected, exchange), paths.MEDIA_JSON)
 

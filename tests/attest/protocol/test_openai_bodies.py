@@ -54,7 +54,7 @@ def test_the_usual_parameters() -> None:
         metadata={"label_id": "x"}, tools=[], tool_choice="none", logit_bias={}, store=False,
     )  # fmt: skip
     assert (request.choices, request.stops, request.token_limit) == (2, ("x",), 3)
-    assert (request.alternatives, request.includes_usage) == (0, True)
+    assert (request.alternatives, request.streaming.include_usage) == (0, True)
     assert chat(stop=["a", "b"]).stops == ("a", "b")
     assert chat(logprobs=True, top_logprobs=4).alternatives == 4
     assert chat(max_tokens=3, max_completion_tokens=5).token_limit == 5

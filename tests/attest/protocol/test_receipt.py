@@ -57,6 +57,10 @@ EXPECTED: dict[str, Any] = {
     )
 }  # fmt: skip
 TEXT = sign_receipt(KEY, RECEIPT)
+DEEP = strict_json.b64url_encode(
+    b'{"payload":' + b"[" * 600 + b"]" * 600 + b',"payloadType":"","signatures":[]}'
+)
+"""Shallow enough for the JSON reader, and too deep for what comes after it."""
 
 
 def refusal(text: str, *, now: datetime = NOW, key: bytes = PUBLIC, **expected: Any) -> Refused:
@@ -179,6 +183,7 @@ def test_nothing_else_is_in_it(change: Callable[[dict[str, Any]], object], code:
         ("!", "receipt-base64"),
         ("A" * 30_000, "receipt-too-large"),
         (wire([]), "receipt-members"),
+        (DEEP, "receipt-not-canonical"),
         (wire({**envelope(), "x": 1}), "receipt-members"),
         (wire({**envelope(), "signatures": []}), "receipt-signatures"),
         (wire({**envelope(), "signatures": envelope()["signatures"] * 2}), "receipt-signatures"),

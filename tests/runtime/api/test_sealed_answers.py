@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from attest.channel.padding import padded_content
 from attest.protocol import paths
 from attest.protocol.openai_answers import (
     ChatAnswer,
@@ -75,6 +76,24 @@ async def test_a_streamed_chat_answer_with_its_receipt(client: SealingClient) ->
 async def test_without_being_asked_a_stream_says_nothing_of_usage(client: SealingClient) -> None:
     answer = await client.chat("Hi", stream=True)
     assert all("usage" not in event for event in answer.events)
+
+
+@pytest.mark.parametrize("route", [paths.CHAT_PATH, paths.COMPLETIONS_PATH])
+async def test_streamed_events_have_the_size_that_padding_wants_already(
+    client: SealingClient, route: str
+) -> None:
+    """Whatever a token says, the channel adds two bytes to its event and the network sees 512."""
+    prompt: dict[str, Any] = {"prompt": "Hi"} if route == paths.COMPLETIONS_PATH else QUESTION
+    runtime = await StubRuntime.started(stub_engine('a 猫 🙂 " \n z'))
+    request = {**prompt, "model": "stub", "stream": True, "stream_options": {"include_usage": True}}
+    answer = await runtime.client().call("POST", route, request)
+    events = [event + b"\n\n" for event in answer.body.split(b"\n\n")][:-2]
+    assert len(events) > 5
+    assert {len(padded_content("bucket", event)) for event in events} == {512}
+    assert {len(event) for event in events} == {510}
+    request["stream_options"] = {"include_obfuscation": False}
+    answer = await client.call("POST", route, request)
+    assert all("obfuscation" not in event for event in answer.events)
 
 
 async def test_streamed_pieces_arrive_while_the_engine_works() -> None:

@@ -76,7 +76,9 @@ async def test_a_request_cut_off_anywhere_does_not_run(
 ) -> None:
     sealed = client.seal("POST", paths.CHAT_PATH, BODY).sealed
     answer = await client.send(sealed[:keep])
-    kind = problems.OHTTP_KEY if keep == -1 else problems.TRUNCATED  # what does not open may be under an old key
+    kind = (
+        problems.OHTTP_KEY if keep == -1 else problems.TRUNCATED
+    )  # what does not open may be under an old key
     assert_problem(answer, kind, 400, processed=False)
     assert prompts_run(runtime) == 0
 
