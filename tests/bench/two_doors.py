@@ -46,7 +46,7 @@ def server(app: ASGIApp, lifespan: str) -> tuple[uvicorn.Server, socket.socket]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
-        app, log_level="error", http="h11", lifespan="on" if lifespan == "on" else "off", access_log=False
+        app, log_level="error", http="auto", lifespan="on" if lifespan == "on" else "off", access_log=False
     )
     return uvicorn.Server(config), listener
 
