@@ -21,6 +21,9 @@ _EXACT_INTEGERS = range(-(2**53) + 1, 2**53)
 """The integers that RFC 8785 takes: those that every reader of JSON numbers reads alike."""
 
 
+_encode_plain = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+
+
 def canonical(value: Any) -> bytes:
     """``value`` as RFC 8785 canonical JSON.
 
@@ -30,7 +33,7 @@ def canonical(value: Any) -> bytes:
     try:
         if _is_plain(value):
             # The standard library's encoder, which is in C, writes the same bytes of these ten times faster.
-            return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+            return _encode_plain(value).encode()
         return rfc8785.dumps(value)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error

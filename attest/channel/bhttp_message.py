@@ -24,7 +24,7 @@ RESPONSE_INDETERMINATE: Final = 3
 FIRST_FINAL_STATUS: Final = 200
 _STATUS: Final = range(100, 600)
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
-_BAD_VALUE: Final = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z")  # RFC 9113 section 8.2.1
+_BAD_BYTE: Final = re.compile(rb"[\x00\r\n]")  # RFC 9113 section 8.2.1, and no blank at either end
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*")  # RFC 3986 section 3.1
 _AUTHORITY: Final = re.compile(r"[!-~]*")
 _PATH: Final = re.compile(r"/[!-~]*|\*")  # RFC 9113 section 8.3.1; CONNECT, which has none, is not offered
@@ -99,7 +99,7 @@ def checked_field(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     """
     if not _TOKEN.fullmatch(name):
         raise Malformed("bhttp-field-name", f"{len(name)} bytes", clause="RFC 9292 section 3.6")
-    if _BAD_VALUE.search(value):
+    if _BAD_BYTE.search(value) or value.strip(b" \t") != value:
         raise Malformed("bhttp-field-value", f"{len(value)} bytes", clause="RFC 9113 section 8.2.1")
     return name.lower(), value
 
