@@ -81,7 +81,7 @@ class ApiError(Exception):
 def context_exceeded(context: int, prompt: int, completion: int | None, param: str) -> ApiError:
     """The prompt, or prompt and completion together, do not fit: with all three numbers."""
     if completion is None:
-        asked = f"the {param} already has {prompt} tokens"
+        asked = f"'{param}' already has {prompt} tokens"
     else:
         asked = f"you asked for {prompt + completion} ({prompt} in the {param}, {completion} to generate)"
     return ApiError(

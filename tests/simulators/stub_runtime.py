@@ -78,9 +78,12 @@ class StubRuntime:
     clock: Clock
 
     @classmethod
-    async def started(cls, engine: Any = None, **settings: Any) -> StubRuntime:
-        """With the engine running."""
-        engine = engine or stub_engine()
+    async def started(
+        cls, engine: Any = None, *, served: ServedModel | None = None, **settings: Any
+    ) -> StubRuntime:
+        """With the engine running; ``served`` replaces the stub's text too."""
+        served = served or served_by(engine or stub_engine())
+        engine = served.engine
         await engine.start()
         clock = Clock()
         options = replace(ServeSettings(), **settings)
@@ -91,7 +94,6 @@ class StubRuntime:
             max_tenants=options.max_tenants,
             clock=clock,
         )
-        served = served_by(engine)
         facts = Served(
             policy_digest=sha256_digest(b"policy"),
             base_model_digest=served.base_model_digest,
