@@ -62,6 +62,7 @@ check: $(DEV_STAMP)  ## lint, types, import contracts, dependencies, generated d
 	$(BIN)/deptry .
 	$(BIN)/python docs/security/generate_tcb.py --check
 	$(BIN)/python docs/reference/generate_cli.py --check
+	$(BIN)/python docs/reference/generate_refusal_codes.py --check
 
 fix: $(DEV_STAMP)  ## what a machine can mend
 	$(BIN)/ruff check --fix .
@@ -70,6 +71,8 @@ fix: $(DEV_STAMP)  ## what a machine can mend
 docs: $(DEV_STAMP)  ## regenerate the generated documents
 	$(BIN)/python docs/security/generate_tcb.py
 	$(BIN)/python docs/reference/generate_cli.py
+	$(BIN)/python docs/reference/generate_refusal_codes.py
+	$(BIN)/python docs/reference/generate_settings.py
 
 bench: $(DEV_STAMP) $(MODEL)  ## every benchmark, JSON to build/bench
 	$(BIN)/python -m tests.bench.run
