@@ -1,0 +1,90 @@
+"""How long a person waits: ``sealgate --help``, and from ``sealgate up`` to the first token.
+
+    python -m tests.bench.bench_start [--repeat N]
+
+The model must have been pulled. Each start is a whole one: runtime process, model load, gateway process,
+evidence, verdict, sealed request. Goals: 0.5 s and 15 s on 2 cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+GOALS_S = {"help": 0.5, "up_to_first_token": 15.0}
+SEALGATE = str(Path(sys.executable).with_name("sealgate"))
+
+
+def help_s() -> float:
+    """One ``sealgate --help``."""
+    start = time.perf_counter()
+    subprocess.run([SEALGATE, "--help"], check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def first_token(base_url: str, key: str) -> None:
+    """Ask, and return when the first line with content has come."""
+    url = urlsplit(base_url)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=60)
+    body = {
+        "model": "smollm2",
+        "messages": [{"role": "user", "content": "Say hello."}],
+        "max_tokens": 8,
+        "stream": True,
+    }
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+    connection.request("POST", f"{url.path}/chat/completions", json.dumps(body), headers)
+    response = connection.getresponse()
+    while line := response.readline():
+        if b'"content"' in line:
+            return
+    raise SystemExit(f"no token came: status {response.status}")
+
+
+def up_s() -> float:
+    """One ``sealgate up``, until its first token; ended afterwards."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [SEALGATE, "up", "--json", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ,
+        text=True,
+    )
+    try:
+        ready = json.loads(process.stdout.readline()) if process.stdout else {}
+        first_token(ready["base_url"], ready["api_key"])
+        return time.perf_counter() - start
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeat", type=int, default=5)
+    repeat = parser.parse_args().repeat
+    figures = {
+        name: round(statistics.median(call() for _ in range(repeat)), 3)
+        for name, call in (("help", help_s), ("up_to_first_token", up_s))
+    }
+    met = {name: figures[name] <= goal for name, goal in GOALS_S.items()}
+    print(
+        json.dumps(
+            {"unit": "s", "repeat": repeat, "figures": figures, "goals": GOALS_S, "met": met}, indent=2
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
