@@ -106,6 +106,14 @@ async def test_a_request_to_unknown_keys_is_told_so(client: SealingClient) -> No
     assert_problem(await client.send(bytes(sealed)), problems.OHTTP_KEY, 400, processed=False)
 
 
+async def test_after_a_restart_a_request_to_the_old_keys_is_told_so(client: SealingClient) -> None:
+    """The new process has keys under the same ids, and the old request does not open under them."""
+    restarted = await StubRuntime.started()
+    client.app = restarted.app
+    answer = await client.send(client.seal("POST", paths.CHAT_PATH, BODY).sealed)
+    assert_problem(answer, problems.OHTTP_KEY, 400, processed=False)
+
+
 async def test_an_unoffered_suite_is_told_so(client: SealingClient) -> None:
     sealed = bytearray(client.seal("POST", paths.CHAT_PATH, BODY).sealed)
     sealed[6] = 1
