@@ -23,9 +23,9 @@ from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.settings import Settings
 from gateway.trust.pool import VerifiedRuntimePool, utc_now
+from gateway.upstream.carrier import Carrier
 from gateway.upstream.outer import Patience
 from gateway.upstream.sender import Sender
-from gateway.upstream.transport import LIMITS
 from policies.engine import PolicySet
 from policies.labels import enclave_atom
 
@@ -48,7 +48,7 @@ def create_app(settings: Settings, *, transport: httpx2.AsyncBaseTransport | Non
     signer = RequestSigner(signing_key.load_or_create(settings.signing_key_file))
     keys = ApiKeyStore(settings.keys_file)
     log = AuditLog.open(settings.audit_file)
-    carrier = transport or httpx2.AsyncHTTPTransport(limits=LIMITS)
+    carrier = transport or Carrier()
     url = settings.runtime_url
     patience = Patience(
         connect_s=settings.connect_timeout_s,

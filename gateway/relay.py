@@ -70,6 +70,16 @@ class AnswerStart:
     is_stream: bool
 
 
+@dataclass(frozen=True, repr=False)
+class AnswerEnd:
+    """The end of the answer, or all of one in one piece: comes last, after the receipt was verified."""
+
+    content: bytes
+
+    def __repr__(self) -> str:
+        return f"AnswerEnd({len(self.content)} bytes)"
+
+
 @dataclass(frozen=True)
 class _Sent:
     """A sealed request on its way, and what it rests on."""
@@ -111,8 +121,8 @@ class Relay:
         self._allow_mock = allow_mock
         self._clock = clock
 
-    async def relay(self, call: Call) -> AsyncGenerator[AnswerStart | bytes]:
-        """Answer one call: an ``AnswerStart``, then bytes.
+    async def relay(self, call: Call) -> AsyncGenerator[AnswerStart | bytes | AnswerEnd]:
+        """Answer one call: an ``AnswerStart``, bytes as they may be released, an ``AnswerEnd``.
 
         Raises:
             GatewayError: before or after the start; after it, the end of the answer does not come.
@@ -144,7 +154,7 @@ class Relay:
             await self._journal.answered(sent.entry, receipt)
 
         # 10. Release
-        yield rest
+        yield AnswerEnd(rest)
 
     async def _send(self, call: Call, prompt: Prompt, label: Label) -> _Sent:
         # 3. Verdict

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from attest.protocol import paths
 from gateway.errors import GatewayError, GatewayFault
 from gateway.metrics import Metrics
-from gateway.relay import AnswerStart
+from gateway.relay import AnswerEnd, AnswerStart
 
 log = logging.getLogger("sealgate.gateway")
 
@@ -38,7 +38,7 @@ class RelayResponse(Response):
         self,
         request_id: str,
         route: str,
-        parts: AsyncGenerator[AnswerStart | bytes],
+        parts: AsyncGenerator[AnswerStart | bytes | AnswerEnd],
         metrics: Metrics,
     ) -> None:
         super().__init__()
@@ -73,10 +73,13 @@ class RelayResponse(Response):
         try:
             async with aclosing(self._parts):
                 async for part in self._parts:
-                    if isinstance(part, AnswerStart):
-                        self._start = part
-                    elif part:
-                        await self._send_part(send, part)
+                    match part:
+                        case AnswerStart():
+                            self._start = part
+                        case AnswerEnd():
+                            await self._send_part(send, part.content, more=False)
+                        case _:
+                            await self._send_part(send, part)
         except GatewayError as error:
             await self._fail(send, error)
             return error.code
@@ -86,7 +89,6 @@ class RelayResponse(Response):
             fault = self._fault(error)
             await self._fail(send, fault)
             return fault.code
-        await self._send_part(send, b"", more=False)
         return "ok"
 
     async def _send_part(self, send: Send, part: bytes, *, more: bool = True) -> None:
@@ -94,7 +96,8 @@ class RelayResponse(Response):
         if not self._headers_sent:
             if self._start is None:
                 raise RuntimeError("the relay ended without an answer")
-            await self._send_start(send, self._start.status, self._start.headers)
+            length = {} if more else {"content-length": str(len(part))}
+            await self._send_start(send, self._start.status, self._start.headers | length)
         self._sent_bytes += len(part)
         await send({"type": "http.response.body", "body": part, "more_body": more})
 

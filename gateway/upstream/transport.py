@@ -38,6 +38,7 @@ from attest.trust import TrustRoots
 from gateway.errors import GatewayError, PolicyDenied, RequestTooLarge
 from gateway.prompt import validate
 from gateway.trust.pool import BlockingVerifiedRuntimePool, VerifiedRuntimePool, utc_now
+from gateway.upstream.carrier import IDLE_S, MAX_CONNECTIONS, Carrier
 from gateway.upstream.exchange import AnswerHead, InnerRequest
 from gateway.upstream.headers import answer_headers
 from gateway.upstream.outer import KeyUnknown, Patience
@@ -49,8 +50,9 @@ from policies.refusal import PolicyRefusal
 
 MAX_REQUEST_BYTES = 8 << 20  # what a runtime opens by default
 PURPOSE = "inference"
-# A runtime closes idle connections after 60 s: one reused at that moment would lose a request for good.
-LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30)
+LIMITS = httpx2.Limits(
+    max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=IDLE_S
+)
 
 
 class SealedStreamBroken(httpx2.RemoteProtocolError):
@@ -126,7 +128,7 @@ class AsyncSealedTransport(httpx2.AsyncBaseTransport):
     ) -> None:
         url = runtime_url.rstrip("/")
         patience = patience or Patience()
-        self._carrier = transport or httpx2.AsyncHTTPTransport(limits=LIMITS)
+        self._carrier = transport or Carrier()
         self._terms = _Terms(reference, signer, label)
         self._pool = VerifiedRuntimePool(
             url, trust=trust, reference=reference, transport=self._carrier, patience=patience, clock=clock

@@ -137,7 +137,7 @@ async def test_many_at_once_have_each_its_own_receipt(
 async def test_a_restarted_runtime_is_verified_anew_and_the_request_goes_through(
     tmp_path: Path, runtime: RealRuntime
 ) -> None:
-    """New keys at every start; the gateway learns it from the problem type, and the application never does."""
+    """New keys at every start; the gateway learns it from the problem type, the application never."""
     apps = [runtime.app(), runtime.app()]
 
     async def whichever(scope: Any, receive: Any, send: Any) -> None:
@@ -171,7 +171,7 @@ async def test_hanging_up_stops_the_engine(tmp_path: Path, vendor: MockVendor) -
         assert slow.engines[0].stats().running == 1
         await stream.close()
         async with asyncio.timeout(2):
-            while slow.engines[0].stats().running:
+            while slow.engines[0].stats().running:  # noqa: ASYNC110 - an engine has counters, no events
                 await asyncio.sleep(0.01)
 
 
