@@ -50,6 +50,16 @@ def first_token(base_url: str, key: str) -> None:
     raise SystemExit(f"no token came: status {response.status}")
 
 
+def read_document(process: subprocess.Popen[str]) -> dict[str, str]:
+    """The JSON document that the command prints when it is ready, and goes on running."""
+    lines = iter(process.stdout or ())
+    text = next(lines, "")
+    while not text.endswith("}\n"):
+        text += next(lines)
+    document: dict[str, str] = json.loads(text)
+    return document
+
+
 def up_s() -> float:
     """One ``sealgate up``, until its first token; ended afterwards."""
     start = time.perf_counter()
@@ -61,7 +71,7 @@ def up_s() -> float:
         text=True,
     )
     try:
-        ready = json.loads(process.stdout.readline()) if process.stdout else {}
+        ready = read_document(process)
         first_token(ready["base_url"], ready["api_key"])
         return time.perf_counter() - start
     finally:
