@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -86,6 +87,22 @@ def model_path(
         _print_json(_facts(stored))
     else:
         print(stored.weights)
+
+
+@model_app.command("digest")
+def model_digest(
+    model: Annotated[str, typer.Argument(help="A pulled model, a .gguf file or a model folder.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Print what a runtime would state of a model: the digests that reference values name."""
+    from runtime.model.digests import model_digests  # noqa: PLC0415 torch is not needed for the others
+
+    digests = model_digests(model)
+    if as_json:
+        _print_json(asdict(digests))
+    else:
+        print(f"base_model_digest = {digests.base_model_digest}")
+        print(f"tokenizer_digest = {digests.tokenizer_digest}")
 
 
 @app.command()

@@ -19,7 +19,7 @@ _STYLES = {Outcome.PASSED: "good", Outcome.REFUSED: "bad", Outcome.NOTED: "note"
 _LONG = 26
 """Digests longer than this are shown by both ends: enough to compare by eye, and the JSON has all of it."""
 _WIDE = 120
-"""From this many columns on, what was expected has a column of its own; below, it shows where it was not met."""
+"""From this many columns on, what was expected has a column; below, it shows where it was not met."""
 _LONGEST_NAME = 34
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?\+00:00", re.ASCII)
 

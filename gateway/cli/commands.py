@@ -34,7 +34,9 @@ config = typer.Typer(help="Settings: file, then environment, then flags.", no_ar
 audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-Model = Annotated[str, typer.Option(help="Model that the runtime loads: a pulled name or a folder.")]
+Model = Annotated[
+    str, typer.Option(help="Model that the runtime loads: a pulled name, a .gguf file or a folder.")
+]
 TrustFile = Annotated[Path | None, typer.Option("--trust", help="Trust file: whose signatures count.")]
 ReferenceFile = Annotated[
     Path | None, typer.Option("--reference", help="Reference values: what must have been signed.")
@@ -123,8 +125,8 @@ def chat(
     as_json: Json = False,
 ) -> None:
     """Ask through the gateway and see what the answer rests on. Key: SEALGATE_API_KEY, or this home's own."""
-    from gateway.cli.chat import ChatOptions
     from gateway.cli.chat import chat as run
+    from gateway.cli.conversation import ChatOptions
 
     options = ChatOptions(model=model, system=system, max_tokens=max_tokens, temperature=temperature)
     run(prompt, options, gateway_url=gateway_url, as_json=as_json)

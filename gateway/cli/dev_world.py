@@ -21,6 +21,7 @@ from attest.reference import ReferenceValues, RuntimeReference, SnpReference
 from attest.refusal import Malformed
 from attest.trust import TrustRoots
 from gateway.cli.failure import Failure
+from gateway.cli.processes import ask_runtime
 from policies.bundle import load_bundle
 
 MARK = "# Written by 'sealgate up' or 'sealgate demo' for the MOCK TEE of this machine."
@@ -112,33 +113,44 @@ def reference_values(vendor: MockVendor, digests: ModelDigests, *, now: datetime
 
 
 def model_digests(home: Path, name: str, *, stub: bool = False) -> ModelDigests:
-    """The digests that were recorded when ``name`` was pulled.
+    """The digests that were recorded when ``name`` was pulled, or those of the model at that path.
 
     Args:
         home: Sealgate's home.
-        name: of the model.
+        name: of a pulled model, or a path.
         stub: the stub engine runs, which needs no model.
 
     Raises:
-        Failure: ``model_not_pulled``.
+        Failure: ``model_not_pulled``, ``runtime_failed``.
         Malformed: ``model-record-*``.
     """
-    record = home / "models" / name / "model.json"
-    try:
-        data = record.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        if stub:
-            return ModelDigests(sha256_digest(_STUB_MODEL), sha256_digest(_STUB_TOKENIZER))
+    if is_pulled(home, name):
+        value = strict_json.loads(
+            _record(home, name).read_bytes(), name="model-record", max_bytes=_MAX_RECORD_BYTES
+        )
+    elif stub:
+        return ModelDigests(sha256_digest(_STUB_MODEL), sha256_digest(_STUB_TOKENIZER))
+    elif Path(name).exists():
+        value = ask_runtime("model", "digest", str(Path(name).resolve()), "--json")
+    else:
         raise Failure(
             f"model {name} is not on this machine",
             f"'sealgate model pull {name}' fetches it; 'sealgate model list' shows what there is",
             code="model_not_pulled",
-        ) from error
-    value = strict_json.loads(data, name="model-record", max_bytes=_MAX_RECORD_BYTES)
+        )
     try:
         return ModelDigests(value["base_model_digest"], value["tokenizer_digest"])
     except (KeyError, TypeError) as error:
         raise Malformed("model-record-members", "a digest is missing") from error
+
+
+def is_pulled(home: Path, name: str) -> bool:
+    """Whether ``name`` is a pulled model; such a name wins over a path."""
+    return _record(home, name).is_file()
+
+
+def _record(home: Path, name: str) -> Path:
+    return home / "models" / name / "model.json"
 
 
 def _require_ours(path: Path) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NoReturn, Self
 
-from gateway.cli.failure import Failure
+from gateway.cli.failure import Exit, Failure
 
 GRACE_S = 8.0
 """How long a child may take to end after SIGTERM before it is killed."""
@@ -171,6 +171,24 @@ class Child:
 def runtime_argv(*arguments: str) -> list[str]:
     """The enclave's command line: a separate program, which the gateway's code never imports."""
     return [sys.executable, "-m", "runtime.cli", *arguments]
+
+
+def ask_runtime(*arguments: str) -> Any:
+    """What the enclave's program answers to a question with ``--json``.
+
+    Raises:
+        Failure: ``runtime_failed`` with what it said, and its exit code.
+    """
+    ran = subprocess.run(runtime_argv(*arguments), capture_output=True, text=True, check=False)
+    if ran.returncode == 0:
+        return json.loads(ran.stdout)
+    raise Failure(
+        f"'{' '.join(('runtime', *arguments[:2]))}' failed",
+        "the lines above are what it said",
+        code="runtime_failed",
+        exit_code=ran.returncode if ran.returncode > 0 else Exit.FAULT,
+        detail="\n".join(ran.stderr.splitlines()[-TAIL_LINES:]),
+    )
 
 
 def become_runtime(*arguments: str) -> NoReturn:

@@ -26,7 +26,7 @@ class RuntimeChoice:
     """What the runtime serves, and where.
 
     Args:
-        model: a pulled name.
+        model: a pulled name, a ``.gguf`` file or a folder.
         engine: ``simple`` or ``stub``.
         port: 0 takes any.
     """
@@ -57,12 +57,13 @@ def up(*, model: str, engine: str, port: int | None, runtime_port: int, as_json:
         children = stack.enter_context(Children())
         with output.working(f"runtime loads {model}"):
             runtime = start_runtime(children, choice, logs / "runtime.log")
-            runtime_url = f"http://127.0.0.1:{runtime.wait_ready(RUNTIME_DEADLINE_S)['port']}"
+            serving = runtime.wait_ready(RUNTIME_DEADLINE_S)
+            runtime_url = f"http://127.0.0.1:{serving['port']}"
         with output.working("gateway starts"):
             gateway = start_gateway(children, settings, world, runtime_url, logs / "gateway.log")
             ready = gateway.wait_ready(GATEWAY_DEADLINE_S)
         key = stack.enter_context(borrowed_key(settings.keys_file, _KEY_NAME))
-        _announce(output, ready["url"], key, logs, model)
+        _announce(output, ready["url"], key, logs, serving["model"])
         try:
             children.watch()
         except KeyboardInterrupt:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from attest.mock.faults import FAULTS
-from gateway.cli.demo import liars, play
+from gateway.cli.demo import hosts, liars, play
 from gateway.cli.demo.ask import Asked, client
 from gateway.cli.demo.liars import SIX, meet
 from gateway.cli.failure import Failure
@@ -132,30 +132,29 @@ def test_the_demo_without_a_terminal(tmp_path: Path, columns: str) -> None:
     assert all(name in plain.out for name in SIX)
 
 
-def test_the_demo_fails_where_liars_are_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_fails_where_liars_are_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Liars that are honest after all are answered, so each of the six claims must fall."""
 
     def honest(children: Children, choice: RuntimeChoice, log: Path, *extra: str) -> Child:
         kept: Sequence[str] = extra[: extra.index("--fault")] if "--fault" in extra else extra
         return start_runtime(children, choice, log, *kept)
 
-    monkeypatch.setattr(play, "start_runtime", honest)
+    monkeypatch.setattr(hosts, "start_runtime", honest)
     monkeypatch.setenv("SEALGATE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NO_PROXY", "")
     monkeypatch.setenv("no_proxy", "")
-    stage_claims: list[tuple[str, bool]] = []
-    original = play.Stage.claim
-
-    def noting(stage: play.Stage, text: str, held: bool, detail: str = "") -> None:
-        stage_claims.append((text, held))
-        original(stage, text, held, detail)
-
-    monkeypatch.setattr(play.Stage, "claim", noting)
     with pytest.raises(Failure) as caught:
         play.play(model="smollm2", engine="stub", prompt=PROMPT, as_json=True)
     assert caught.value.code == "demo_failed"
-    assert [held for text, held in stage_claims if text.split(":")[0] in SIX] == [False] * len(SIX)
+    assert caught.value.exit_code == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"] is False
+    assert [meeting["held"] for meeting in document["liars"]] == [False] * len(SIX)
+    assert [meeting["answer_accepted"] for meeting in document["liars"]] == [True] * len(SIX)
     (kept,) = (tmp_path / "home").glob("demo-*")
+    assert document["kept"] == str(kept)
     assert (kept / "debug-guest" / "host-saw.bin").is_file()
 
 

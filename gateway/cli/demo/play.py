@@ -14,9 +14,9 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,68 +26,22 @@ from attest.trust import TrustRoots
 from gateway.cli.check_table import render_checks, shorten, valid_for
 from gateway.cli.demo import trail
 from gateway.cli.demo.ask import Asked, Tap, ask, client, spare_loopback_the_proxy
+from gateway.cli.demo.hosts import Host, Scene, liars_choice, start_hosts
 from gateway.cli.demo.liars import SIX, Meeting, meet
 from gateway.cli.demo.search import MIN_PROMPT, PLANTED, find_prompt, plant
 from gateway.cli.demo.stage import Stage
-from gateway.cli.dev_world import DevWorld, write_dev_world
+from gateway.cli.dev_world import write_dev_world
 from gateway.cli.failure import Exit, Failure
-from gateway.cli.keys import borrowed_key
 from gateway.cli.output import Output
 from gateway.cli.processes import Children, interruptible
-from gateway.cli.up import (
-    GATEWAY_DEADLINE_S,
-    RUNTIME_DEADLINE_S,
-    RuntimeChoice,
-    start_gateway,
-    start_runtime,
-)
+from gateway.cli.up import RuntimeChoice
 from gateway.cli.verify import fetch_evidence, judge
-from gateway.settings import Settings, load_settings
+from gateway.settings import load_settings
 
 QUESTION = "Write a short thank-you note to the Heliotrope team for working so hard this year."
 MAX_TOKENS = 70
 _TOGETHER = 3
 """Liars that are started at once: six more processes beside the first two, which two cores still carry."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What all acts share.
-
-    Args:
-        stage: where it is shown.
-        folder: scratch folder of this demo.
-        settings: of the real home, where models and the mock vendor are.
-        world: the development pair.
-        choice: what the honest runtime serves.
-        prompt: what must not leave unsealed.
-    """
-
-    stage: Stage
-    folder: Path
-    settings: Settings
-    world: DevWorld
-    choice: RuntimeChoice
-    prompt: str
-
-
-@dataclass(frozen=True)
-class Host:
-    """A runtime, a gateway before it, and what can be seen of them.
-
-    Args:
-        runtime_url: the runtime's outer address.
-        port: of the gateway.
-        key: API key for it.
-        recording: every byte that the runtime's host received.
-        log: the gateway's audit log.
-    """
-
-    runtime_url: str
-    port: int
-    key: str
-    recording: Path
-    log: Path
 
 
 def play(*, model: str, engine: str, prompt: str | None = None, as_json: bool = False) -> None:
@@ -106,8 +60,8 @@ def play(*, model: str, engine: str, prompt: str | None = None, as_json: bool = 
             exit_code=Exit.USAGE,
         )
     started = time.monotonic()
-    with interruptible(), _scratch() as folder:
-        settings = load_settings()
+    settings = load_settings()
+    with interruptible(), _scratch(settings.home) as folder:
         choice = RuntimeChoice(model, engine)
         world = write_dev_world(settings.home, folder, choice.digests(settings.home), now=datetime.now(UTC))
         stage = Stage(output)
@@ -115,14 +69,10 @@ def play(*, model: str, engine: str, prompt: str | None = None, as_json: bool = 
         stage.title()
         answer = _honest(scene)
         meetings = _liars(scene)
-        seconds = time.monotonic() - started
-        _end(stage, answer, meetings, seconds)
-        if not stage.all_held:
-            kept = settings.home / f"demo-{secrets.token_hex(4)}"
-            shutil.copytree(folder, kept)
-            raise Failure(
-                "not every claim held", f"recordings and logs are kept in {kept}", code="demo_failed"
-            )
+        kept = None if stage.all_held else _keep(folder, settings.home)
+        _end(stage, answer, meetings, time.monotonic() - started, kept)
+        if kept is not None:
+            raise Failure("", code="demo_failed")  # the ledger has said so, claim by claim
 
 
 def _honest(scene: Scene) -> Asked:
@@ -130,7 +80,7 @@ def _honest(scene: Scene) -> Asked:
     with Children() as children, ExitStack() as keys:
         stage.act("The runtime proves what it is")
         with stage.waiting(f"the runtime loads {scene.choice.model}"):
-            (host,) = _hosts(scene, children, keys, {"honest": ()}, scene.choice)
+            (host,) = start_hosts(scene, children, keys, {"honest": ()})
         runtime = _verdict(scene, host)
         stage.act("An application asks, with the stock openai client")
         tap = Tap()
@@ -175,7 +125,7 @@ def _answer(scene: Scene, host: Host, tap: Tap) -> Asked:
     with stage.streaming():
         asked = ask(
             client(host.port, host.key, tap),
-            scene.choice.model,
+            host.model,
             scene.prompt,
             max_tokens=MAX_TOKENS,
             on_text=stage.piece,
@@ -183,8 +133,8 @@ def _answer(scene: Scene, host: Host, tap: Tap) -> Asked:
     stage.line("")
     if asked.code is not None:
         raise Failure(
-            f"the gateway answered with {asked.code} [{asked.refusal}]",
-            "see the gateway's log",
+            f"the gateway answered the honest question with {asked.code}"
+            + (f" [{asked.refusal}]" if asked.refusal else ""),
             code=asked.code,
         )
     what = "a real model" if scene.choice.engine == "simple" else "the stub engine"
@@ -225,21 +175,21 @@ def _liars(scene: Scene) -> list[Meeting]:
     stage = scene.stage
     stage.act("Six liars")
     stage.line("[faint]the same runtime, each with one lie; its host records every byte that it gets[/]")
-    choice = RuntimeChoice(scene.choice.model, "stub")  # a liar needs no model to lie
+    choice = liars_choice(scene.choice, scene.settings.home)
     meetings = []
     for start in range(0, len(SIX), _TOGETHER):
         names = SIX[start : start + _TOGETHER]
         with Children() as children, ExitStack() as keys:
             with stage.waiting(f"starting {', '.join(names)}"):
                 faults = {name: ("--fault", name) for name in names}
-                hosts = _hosts(scene, children, keys, faults, choice)
+                hosts = start_hosts(replace(scene, choice=choice), children, keys, faults)
             for name, host in zip(names, hosts, strict=True):
                 with stage.waiting(f"asking {name}"):
                     stock = client(host.port, host.key)
                     meeting = meet(
                         name,
                         stock,
-                        model=choice.model,
+                        model=host.model,
                         prompt=scene.prompt,
                         recording=host.recording,
                         log=host.log,
@@ -249,46 +199,13 @@ def _liars(scene: Scene) -> list[Meeting]:
     return meetings
 
 
-def _hosts(
-    scene: Scene,
-    children: Children,
-    keys: ExitStack,
-    arguments: Mapping[str, Sequence[str]],
-    choice: RuntimeChoice,
-) -> list[Host]:
-    """Start runtimes and a gateway of its own before each; all runtimes at once, then all gateways."""
-    runtimes = {}
-    for name, extra in arguments.items():
-        recording = scene.folder / name / "host-saw.bin"
-        recording.parent.mkdir()
-        record = ("--record-bytes", str(recording))
-        runtimes[name] = start_runtime(children, choice, scene.folder / name / "runtime.log", *record, *extra)
-    gateways = {}
-    for name, runtime in runtimes.items():
-        url = f"http://127.0.0.1:{runtime.wait_ready(RUNTIME_DEADLINE_S)['port']}"
-        settings = load_settings({"home": scene.folder / name, "port": 0})
-        key = keys.enter_context(borrowed_key(settings.keys_file, "demo"))
-        log = scene.folder / name / "gateway.log"
-        gateway = start_gateway(children, settings, scene.world, url, log)
-        gateways[name] = (gateway, url, key, settings)
-    return [
-        Host(
-            url,
-            gateway.wait_ready(GATEWAY_DEADLINE_S)["port"],
-            key,
-            scene.folder / name / "host-saw.bin",
-            settings.audit_file,
-        )
-        for name, (gateway, url, key, settings) in gateways.items()
-    ]
-
-
-def _end(stage: Stage, answer: Asked, meetings: list[Meeting], seconds: float) -> None:
+def _end(stage: Stage, answer: Asked, meetings: list[Meeting], seconds: float, kept: Path | None) -> None:
     if stage.quiet:
         stage.output.document(
             {
                 "ok": stage.all_held,
                 "seconds": round(seconds, 2),
+                "kept": None if kept is None else str(kept),
                 "mock": True,
                 "claims": [{"claim": text, "held": held} for text, held in stage.claims],
                 "answer": {
@@ -302,14 +219,26 @@ def _end(stage: Stage, answer: Asked, meetings: list[Meeting], seconds: float) -
         )
         return
     stage.curtain(seconds)
+    if kept is not None:
+        stage.line(f"[faint]recordings and logs are kept in {kept}[/]")
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
-    """A private folder for recordings, keys and logs, gone afterwards; loopback is kept from proxies."""
+def _scratch(home: Path) -> Iterator[Path]:
+    """A private folder for recordings, keys and logs: gone afterwards, kept in ``home`` after a failure."""
     spare_loopback_the_proxy()
     folder = Path(tempfile.mkdtemp(prefix="sealgate-demo-"))
     try:
         yield folder
+    except Failure as failure:
+        if failure.message and any(folder.glob("*/*")):
+            failure.hint = (*failure.hint, f"recordings and logs are kept in {_keep(folder, home)}")
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep(folder: Path, home: Path) -> Path:
+    kept = home / f"demo-{secrets.token_hex(4)}"
+    shutil.copytree(folder, kept)
+    return kept
