@@ -45,11 +45,19 @@ def _is_plain(value: Any) -> bool:
     Left out are floats, which have a notation of their own, and other names, which RFC 8785 sorts by UTF-16.
     """
     kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return True
+    if kind is int:
+        return value in _EXACT_INTEGERS
     if kind is dict:
-        return all(type(name) is str and name.isascii() and _is_plain(value[name]) for name in value)
-    if kind is list:
-        return all(map(_is_plain, value))
-    return kind is str or kind is bool or value is None or (kind is int and value in _EXACT_INTEGERS)
+        for name, item in value.items():
+            if type(name) is not str or not name.isascii():
+                return False
+            # Most members are text: asked here, they cost no call.
+            if type(item) is not str and not _is_plain(item):
+                return False
+        return True
+    return kind is list and all(map(_is_plain, value))
 
 
 def loads(data: bytes, *, name: str, max_bytes: int, allow_float: bool = False) -> Any:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ FAILED = "The policies could not be evaluated on this request."
 _NAMESPACE = "Sealgate"
 _RULE_ID = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _MAX_RULE_ID = 64
+_KEPT_DECISIONS = 1024
+_MAX_KEPT = 8192  # characters of a question whose answer is kept; usual ones have less than one thousand
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class PolicySet:
@@ -55,6 +59,8 @@ class PolicySet:
         except ValueError as error:
             raise MalformedPolicies("policies-syntax", "a file does not parse") from error
         self._reasons = {rule: body["annotations"]["reason"] for rule, body in rules.items()}
+        # Cedar is a function of the question and of rules that do not change, so an answer may be kept.
+        self._kept = lru_cache(maxsize=_KEPT_DECISIONS)(self._evaluated)
 
     def __repr__(self) -> str:
         return f"PolicySet({len(self._reasons)} rules, {self.digest})"
@@ -77,11 +83,15 @@ class PolicySet:
     def decide(self, request: DecisionRequest) -> Decision:
         """Ask. Never raises for what is in ``request``: what cannot be evaluated is denied."""
         try:
-            answer = cedarpy.is_authorized(
-                _question(request), self._policies, _entities(request), schema=self._schema
-            )
+            # The facts as text, every one of them: what is spelt the same is the same question.
+            asked = _to_json([_question(request), _entities(request)])
+            return self._evaluated(asked) if len(asked) > _MAX_KEPT else self._kept(asked)
         except (ValueError, TypeError):
             return self._denied(FAILED)
+
+    def _evaluated(self, asked: str) -> Decision:
+        question, entities = json.loads(asked)
+        answer = cedarpy.is_authorized(question, self._policies, entities, schema=self._schema)
         if answer.diagnostics.errors or answer.decision is cedarpy.Decision.NoDecision:
             return self._denied(FAILED)
         rules = tuple(sorted(answer.diagnostics.reasons))

@@ -32,7 +32,6 @@ from attest.channel.bhttp_message import (
 )
 from attest.channel.bhttp_source import Parser, Source
 from attest.channel.varint import decode_varint, varint_size
-from attest.evidence.reader import Reader
 from attest.refusal import Malformed, Refused
 
 DEFAULT_MAX_HEADER_BYTES: Final = 64 * 1024
@@ -164,23 +163,30 @@ class _Decoder(Generic[Event]):
 
 def _section(section: bytes) -> Fields:
     """The field lines that fill ``section``: a line that reached past it would turn content into a field."""
-    reader = Reader(section, "bhttp-field-section")
     fields = []
-    try:
-        while reader.remaining:
-            name = reader.take(_length(reader))
-            fields.append((name, reader.take(_length(reader))))
-    except Malformed as error:
-        raise Malformed(
-            "bhttp-field-section", "a line runs past its section", clause="RFC 9292 section 3.6"
-        ) from error
+    position, size = 0, len(section)
+    while position < size:
+        name_at, name_end = _bounds(section, position, size)
+        if name_end >= size:
+            raise _past_section()
+        value_at, position = _bounds(section, name_end, size)
+        fields.append((section[name_at:name_end], section[value_at:position]))
     return checked_fields(fields)
 
 
-def _length(reader: Reader) -> int:
-    first = reader.take(1)
-    rest = varint_size(first[0]) - 1
-    return decode_varint(first + reader.take(rest) if rest else first)
+def _bounds(section: bytes, position: int, size: int) -> tuple[int, int]:
+    """Where the length-prefixed string at ``position`` begins and ends, both inside the section."""
+    start = position + varint_size(section[position])
+    if start > size:
+        raise _past_section()
+    end = start + decode_varint(section[position:start])
+    if end > size:
+        raise _past_section()
+    return start, end
+
+
+def _past_section() -> Malformed:
+    return Malformed("bhttp-field-section", "a line runs past its section", clause="RFC 9292 section 3.6")
 
 
 def _field_line(source: Source, name_length: int) -> Parser[tuple[bytes, bytes]]:

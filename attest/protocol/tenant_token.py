@@ -18,6 +18,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -48,6 +49,7 @@ _KEY_BYTES = 32
 _SIGNATURE_BYTES = 64
 
 
+@lru_cache(maxsize=1024)
 def thumbprint(public_key: bytes) -> str:
     """The RFC 7638 thumbprint of a raw Ed25519 public key, base64url: the tenant's name."""
     return strict_json.b64url_encode(hashlib.sha256(strict_json.canonical(_jwk(public_key))).digest())

@@ -12,6 +12,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from http import HTTPStatus
 
 from attest.appraise import AttestedRuntime
@@ -212,7 +213,12 @@ def _only(fields: bhttp.Fields, name: str) -> str | None:
 
 def _key_of(runtime: AttestedRuntime) -> KeyConfig:
     """The post-quantum key if the runtime has one, otherwise its first that we speak."""
-    configs = parse_key_configs(runtime.keyset.ohttp_keys)
+    return _best_key(runtime.keyset.ohttp_keys)
+
+
+@lru_cache(maxsize=64)
+def _best_key(ohttp_keys: bytes) -> KeyConfig:
+    configs = parse_key_configs(ohttp_keys)
     return next((config for config in configs if config.kem_id == DEFAULT_SUITE.kem), configs[0])
 
 

@@ -159,3 +159,51 @@ def test_a_denial_stops_and_says_why(ask: Ask) -> None:
 def test_a_decision_names_the_bundle_that_was_asked(ask: Ask) -> None:
     assert PolicySet.load().decide(ask()).policy_digest == load_bundle().digest
     assert _set(PERMIT).decide(ask()).policy_digest != load_bundle().digest
+
+
+def test_a_kept_decision_is_the_answer_to_the_same_facts_only(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cedar is asked once per set of facts, and again as soon as any one of them differs, in kind too."""
+    asked: list[object] = []
+    evaluate = cedarpy.is_authorized
+
+    def counting(question: object, *rest: object, **named: object) -> object:
+        asked.append(question)
+        return evaluate(question, *rest, **named)
+
+    monkeypatch.setattr(cedarpy, "is_authorized", counting)
+    policies = PolicySet.load()
+    allowed = policies.decide(ask())
+    assert allowed.allowed
+    assert policies.decide(ask()) == allowed
+    assert len(asked) == 1
+    changed = [
+        ask(key_id="key_2"),
+        ask(groups=("sales",)),
+        ask(runtime={"runtime_id": "sha256:" + "c" * 64}),
+        ask(runtime={"is_mock": True}),
+        ask(stream=False),
+        ask(max_tokens=1),
+        ask(max_tokens=True),
+        ask(purpose="training"),
+        replace(ask(), action="write_memory"),
+    ]
+    decisions = [policies.decide(request) for request in changed]
+    assert len(asked) == 1 + len(changed)
+    assert not decisions[3].allowed
+    assert decisions[5].allowed
+    assert not decisions[6].allowed
+    assert PolicySet.load().decide(ask()) == allowed
+    assert len(asked) == 2 + len(changed)
+
+
+def test_long_questions_are_not_kept(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What callers can make long would otherwise fill the memory."""
+    policies = PolicySet.load()
+    asked: list[str] = []
+    evaluated = policies._evaluated
+    monkeypatch.setattr(policies, "_evaluated", lambda text: asked.append(text) or evaluated(text))
+    long = ask(groups=tuple(f"g{number}" for number in range(2000)))
+    assert policies.decide(long) == policies.decide(long)
+    assert len(asked) == 2

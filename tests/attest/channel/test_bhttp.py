@@ -372,7 +372,7 @@ def test_field_names_are_lowered() -> None:
 def test_a_field_line_stays_inside_its_section() -> None:
     """A length that reaches past the section would make content look like a header."""
     control = _prefixed(b"GET", b"https", b"a", b"/")
-    for section in (b"\x01a\x05xyz", b"\x05a", b"\x01", b"\x01a\xc0"):
+    for section in (b"\x01a\x05xyz", b"\x05a", b"\x01", b"\x01a", b"\x01a\xc0", b"\x40", b"\x01a\x40"):
         with pytest.raises(Malformed) as refusal:
             _request(b"\x00" + control + _prefixed(section) + bytes(40))
         assert refusal.value.code == "bhttp-field-section"
