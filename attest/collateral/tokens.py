@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from attest.evidence.tokens import MOCK_MAA_ISSUER, MOCK_NRAS_ISSUER, JwkSetCollateral
+
 NRAS_ISSUER: Final = "https://nras.attestation.nvidia.com"
-MOCK_NRAS_ISSUER: Final = "https://nras.mock.invalid"
-MOCK_MAA_ISSUER: Final = "https://maa.mock.invalid"
 
 NRAS_INTERMEDIATES_SHA256: Final = frozenset(
     {
@@ -21,20 +21,6 @@ NRAS_INTERMEDIATES_SHA256: Final = frozenset(
     }
 )
 """SHA-256 of the DER certificates under which NVIDIA's attestation service certifies its signing keys."""
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class JwkSetCollateral:
-    """A key set as its issuer published it (RFC 7517).
-
-    Args:
-        jwks: the JSON document's bytes.
-    """
-
-    jwks: bytes
-
-    def __repr__(self) -> str:
-        return f"JwkSetCollateral({len(self.jwks)} bytes)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +49,14 @@ class MaaRoots:
 
     azure: bool
     mock_jwks_sha256: str | None = None
+
+
+__all__ = [
+    "MOCK_MAA_ISSUER",
+    "MOCK_NRAS_ISSUER",
+    "NRAS_INTERMEDIATES_SHA256",
+    "NRAS_ISSUER",
+    "JwkSetCollateral",
+    "MaaRoots",
+    "NrasRoots",
+]

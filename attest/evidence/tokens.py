@@ -26,6 +26,25 @@ _DEVICE: Final = re.compile(r"(?:GPU|SWITCH)-(?:0|[1-9][0-9]?)", re.ASCII)
 _BUNDLE_PARTS: Final = 2  # the overall token, then the devices'
 
 
+MOCK_NRAS_ISSUER: Final = "https://nras.mock.invalid"
+MOCK_MAA_ISSUER: Final = "https://maa.mock.invalid"
+"""The mock services' names; RFC 2606 keeps them from ever being anybody's."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class JwkSetCollateral:
+    """A key set as its issuer published it (RFC 7517).
+
+    Args:
+        jwks: the JSON document's bytes.
+    """
+
+    jwks: bytes
+
+    def __repr__(self) -> str:
+        return f"JwkSetCollateral({len(self.jwks)} bytes)"
+
+
 @dataclass(frozen=True, slots=True)
 class CompactToken:
     """One compact JWS, decoded and not verified.

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.api_jws import PyJWS
 
 from attest import strict_json
-from attest.collateral.tokens import MOCK_NRAS_ISSUER, JwkSetCollateral, NrasRoots
 from attest.evidence.nras_claims import OEM_ID, DeviceKind, Version
+from attest.evidence.tokens import MOCK_NRAS_ISSUER, JwkSetCollateral
 from attest.mock.key_file import load_private_key, save_private_key
 
 LIFETIME_SECONDS: Final = 3600
@@ -86,11 +86,6 @@ class MockNras:
     def jwks_sha256(self) -> str:
         """Digest of the key set, lower-case hex: what a trust file pins."""
         return hashlib.sha256(self.keys.jwks).hexdigest()
-
-    @property
-    def roots(self) -> NrasRoots:
-        """Roots that trust this service and no other."""
-        return NrasRoots(nvidia=False, mock_jwks_sha256=self.jwks_sha256)
 
     def answer(
         self,

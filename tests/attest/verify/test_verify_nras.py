@@ -22,10 +22,12 @@ from attest.evidence.tokens import MAX_EAT_BYTES
 from attest.mock.nras import MockDevice, MockNras
 from attest.refusal import Malformed, Refused, Unsupported
 from attest.verify.nras import VerifiedNras, verify_nras
+from tests.simulators.token_services import nras_roots
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 NONCE = bytes(range(32))
 SERVICE = MockNras.create()
+ROOTS = nras_roots(SERVICE)
 ALL = (MockDevice("GPU-0"), MockDevice("GPU-1"), MockDevice("SWITCH-0"))
 
 
@@ -35,7 +37,7 @@ def judge(
     nonce: bytes | None = NONCE,
     now: datetime = NOW,
     keys: JwkSetCollateral = SERVICE.keys,
-    roots: NrasRoots = SERVICE.roots,
+    roots: NrasRoots = ROOTS,
     checks: CheckList | None = None,
 ) -> VerifiedNras:
     """``verify_nras`` with what does not matter filled in."""
@@ -399,14 +401,14 @@ def test_another_service_is_nobody() -> None:
     assert refusal(lambda: judge(answer, keys=other.keys, roots=NrasRoots(nvidia=False))).code == (
         "nras-root-not-trusted"
     )
-    judge(answer, keys=other.keys, roots=other.roots)
+    judge(answer, keys=other.keys, roots=nras_roots(other))
 
 
 def test_a_mock_is_never_nvidia() -> None:
     """Under NVIDIA's roots a mock's keys have no certificate, so its answers refuse (P8)."""
     answer = SERVICE.answer(NONCE, now=NOW)
     assert refusal(lambda: judge(answer, roots=NrasRoots(nvidia=True))).code == "nras-key-chain"
-    both = replace(SERVICE.roots, nvidia=True)
+    both = replace(nras_roots(SERVICE), nvidia=True)
     assert judge(answer, roots=both).vendor == "mock"
     real = SERVICE.answer(NONCE, now=NOW, changed={"iss": "https://nras.attestation.nvidia.com"})
     assert refusal(lambda: judge(real, roots=both)).code == "nras-issuer"
