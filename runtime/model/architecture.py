@@ -34,6 +34,9 @@ class RopeScaling:
         low_freq_factor: llama3 only.
         high_freq_factor: llama3 only.
         original_context: llama3 only: the context length before stretching.
+
+    Raises:
+        Malformed: ``model-dimensions`` if a factor is out of range.
     """
 
     kind: str
@@ -41,6 +44,12 @@ class RopeScaling:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_context: int = 8192
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.factor < math.inf or not 0 < self.low_freq_factor < self.high_freq_factor < math.inf:
+            raise Malformed("model-dimensions", "a rope scaling factor is out of range")
+        if not 1 <= self.original_context <= _BOUNDS["context_length"]:
+            raise Malformed("model-dimensions", "the rope's original context is out of range")
 
 
 @dataclass(frozen=True)
@@ -87,8 +96,6 @@ class Architecture:
             raise Malformed("model-dimensions", f"head_dim {self.head_dim} is odd")
         if not 0 <= self.rms_eps < 1 or not 1 <= self.rope_theta < math.inf:
             raise Malformed("model-dimensions", "rms_eps or rope_theta out of range")
-        if self.rope_scaling is not None and not 1 <= self.rope_scaling.factor < math.inf:
-            raise Malformed("model-dimensions", "rope scaling factor out of range")
 
     @property
     def query_width(self) -> int:

@@ -181,7 +181,10 @@ def _integer(config: Mapping[str, Any], key: str, default: int | None = None) ->
 def _number(value: Any, key: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise Malformed("model-config-type", f"{key} is not a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:  # an integer of hundreds of digits is JSON too
+        raise Malformed("model-config-type", f"{key} is beyond any float") from error
 
 
 class FolderWeights:
