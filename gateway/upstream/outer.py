@@ -15,14 +15,15 @@ import httpx2
 
 from attest import strict_json
 from attest.protocol import paths, problems
-from attest.refusal import Malformed
+from attest.refusal import Malformed, Refused
 from gateway.errors import (
+    GatewayError,
     RuntimeBusy,
     RuntimeInterrupted,
-    RuntimeMisbehaved,
-    RuntimeRefused,
     RuntimeTimeout,
     RuntimeUnreachable,
+    misbehaved,
+    refused,
 )
 
 MAX_EVIDENCE_BYTES = 1 << 20  # attest.evidence.bundle refuses more
@@ -71,14 +72,9 @@ def check_evidence_head(status: int, headers: Mapping[str, str]) -> None:
     if status >= httpx2.codes.INTERNAL_SERVER_ERROR:
         raise RuntimeUnreachable(f"The runtime answered the request for its evidence with HTTP {status}.")
     if status != httpx2.codes.OK:
-        raise RuntimeRefused(
-            f"The runtime answered the request for its evidence with HTTP {status}.",
-            refusal="evidence-http-status",
-        )
+        raise refused(Refused("evidence-http-status", expected="200", got=str(status)))
     if _media_type(headers) != paths.MEDIA_BUNDLE or "content-encoding" in headers:
-        raise RuntimeRefused(
-            "The runtime's evidence is of another media type.", refusal="evidence-media-type"
-        )
+        raise refused(Refused("evidence-media-type", expected=paths.MEDIA_BUNDLE, got="another"))
 
 
 def check_evidence_size(size: int) -> None:
@@ -88,7 +84,7 @@ def check_evidence_size(size: int) -> None:
         RuntimeRefused: ``evidence-too-large``.
     """
     if size > MAX_EVIDENCE_BYTES:
-        raise RuntimeRefused("The runtime's evidence is too large.", refusal="evidence-too-large")
+        raise refused(Refused("evidence-too-large", expected=f"at most {MAX_EVIDENCE_BYTES} bytes"))
 
 
 def sealed_request(url: str, content: bytes, patience: Patience) -> httpx2.Request:
@@ -117,7 +113,7 @@ def is_sealed(status: int, headers: Mapping[str, str]) -> bool:
     )
 
 
-def unsealed_answer(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
+def unsealed_answer(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """What an answer that is not sealed means.
 
     Args:
@@ -129,24 +125,20 @@ def unsealed_answer(status: int, headers: Mapping[str, str], body: bytes) -> Exc
         ``KeyUnknown`` for the one problem after which the request may be sealed anew, ``RuntimeBusy`` where
         the problem says *not processed*, and otherwise ``RuntimeMisbehaved``.
     """
+    not_sealed = Refused("answer-not-sealed", expected=paths.MEDIA_SEALED_RESPONSE, got=f"HTTP {status}")
     if _media_type(headers) != problems.MEDIA_PROBLEM:
-        return RuntimeMisbehaved(
-            f"The runtime's host answered HTTP {status} with something that is not sealed.",
-            refusal="answer-not-sealed",
-        )
+        return misbehaved(not_sealed)
     try:
         document = strict_json.loads(body, name="problem", max_bytes=MAX_PROBLEM_BYTES)
     except Malformed as error:
-        return RuntimeMisbehaved("The runtime's host answered with a broken problem.", refusal=error.code)
-    kind = document.get("type") if isinstance(document, dict) else None
-    if kind == problems.OHTTP_KEY:
+        return misbehaved(error)
+    if not isinstance(document, dict):
+        return misbehaved(not_sealed)
+    if document.get("type") == problems.OHTTP_KEY:
         return KeyUnknown("The runtime does not hold the key that the request was sealed to.")
-    if isinstance(document, dict) and document.get("processed") is False:
+    if document.get("processed") is False:
         return RuntimeBusy(f"The runtime did not process the request (HTTP {status}).")
-    return RuntimeMisbehaved(
-        f"The runtime's host answered HTTP {status} with a problem instead of a sealed answer.",
-        refusal="answer-not-sealed",
-    )
+    return misbehaved(not_sealed)
 
 
 @contextmanager
