@@ -63,7 +63,7 @@ def up(*, model: str, engine: str, port: int | None, runtime_port: int, as_json:
             gateway = start_gateway(children, settings, world, runtime_url, logs / "gateway.log")
             ready = gateway.wait_ready(GATEWAY_DEADLINE_S)
         key = stack.enter_context(borrowed_key(settings.keys_file, _KEY_NAME))
-        _announce(output, ready["url"], key, logs, serving["model"])
+        _announce(output, _Running(ready["url"], runtime_url, key, serving["model"], logs))
         try:
             children.watch()
         except KeyboardInterrupt:
@@ -93,25 +93,39 @@ def start_gateway(
     return children.start("gateway", gateway_argv(*flags), log, env={"SEALGATE_HOME": str(settings.home)})
 
 
-def _announce(output: Output, url: str, key: str, logs: Path, model: str) -> None:
+@dataclass(frozen=True, repr=False)
+class _Running:
+    gateway_url: str
+    runtime_url: str
+    key: str
+    model: str
+    logs: Path
+
+
+def _announce(output: Output, running: _Running) -> None:
+    base_url = f"{running.gateway_url}/v1"
     if output.as_json:
         output.document(
-            {"ready": True, "base_url": f"{url}/v1", "api_key": key, "model": model, "mock": True}
+            {
+                "ready": True,
+                "base_url": base_url,
+                "api_key": running.key,
+                "model": running.model,
+                "runtime_url": running.runtime_url,
+                "mock": True,
+            }
         )
         return
     symbols = output.symbols
-    body = Text.assemble(
-        ("export OPENAI_BASE_URL=", "faint"),
-        f"{url}/v1\n",
-        ("export OPENAI_API_KEY=", "faint"),
-        f"{key}\n\n",
-        ("model    ", "faint"),
-        f"{model}\n",
-        ("ask      ", "faint"),
-        "sealgate chat 'why is the sky blue?'   (in another terminal)\n",
-        ("logs     ", "faint"),
-        f"{logs}",
-    )
+    lines = [
+        ("export OPENAI_BASE_URL=", f"{base_url}\n"),
+        ("export OPENAI_API_KEY=", f"{running.key}\n\n"),
+        ("model    ", f"{running.model}\n"),
+        ("ask      ", "sealgate chat 'why is the sky blue?'\n"),
+        ("verify   ", f"sealgate verify {running.runtime_url}\n"),
+        ("logs     ", f"{running.logs}"),
+    ]
+    body = Text.assemble(*(part for name, value in lines for part in ((name, "faint"), value)))
     output.say(
         f"[good]{symbols.good} ready[/] {symbols.dash} [mock] MOCK [/] a software TEE: development only"
     )

@@ -147,9 +147,8 @@ class Stage:
         """One piece of streamed text. The word that it ends in waits for its rest, so that none is broken."""
         if self.quiet:
             return
-        *words, self._pending = [*_words(self._pending + printable(text)), ""][
-            : None if text[-1:] == "\n" else -1
-        ]
+        words = list(_words(self._pending + printable(text)))
+        self._pending = words.pop() if words and words[-1] != "\n" else ""
         for word in words:
             self._place(word)
 
