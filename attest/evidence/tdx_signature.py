@@ -23,7 +23,7 @@ CLAUSE: Final = "Intel DCAP Quoting Library API, ECDSA quote signature data"
 _QE_REPORT_CERTIFICATION: Final = 6
 _PCK_CHAIN: Final = 5
 _MAX_PEM_BYTES: Final = 12 * 1024
-_PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=\n]+)-----END CERTIFICATE-----\n?")
+_PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\r\n]+)-----END CERTIFICATE-----[\r\n]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def pem_certificates(pem: bytes) -> tuple[bytes, ...]:
 
 def _der(body: bytes) -> bytes:
     """One body has one meaning: wherever the lines break, padding and its bits must be canonical."""
-    text = body.replace(b"\n", b"")
+    text = body.replace(b"\r", b"").replace(b"\n", b"")
     try:
         der = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Revocation lists (RFC 5280 section 5) as AMD's roots sign them."""
+"""Revocation lists (RFC 5280 section 5) as the vendors' authorities sign them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ from cryptography import x509
 
 from attest.refusal import Malformed, Refused
 from attest.verify.rsa_pss import verify_pss
-from attest.verify.x509 import UNREADABLE, require_window, shown
+from attest.verify.x509 import UNREADABLE, SignatureScheme, require_window, shown
 
 MAX_CRL_BYTES: Final = 256 * 1024
 
 warnings.filterwarnings("ignore", module=r"attest\.verify\.crl\Z")  # as in attest.verify.x509
 
 
-def verify_crl(der: bytes, issuer: x509.Certificate, now: datetime) -> x509.CertificateRevocationList:
+def verify_crl(
+    der: bytes, issuer: x509.Certificate, now: datetime, *, scheme: SignatureScheme = verify_pss
+) -> x509.CertificateRevocationList:
     """Read a revocation list and require that ``issuer`` signed it and that it is current at ``now``.
+
+    Args:
+        der: the bytes.
+        issuer: the authority whose list it must be.
+        now: time of verification, aware.
+        scheme: the vendor's signature algorithm.
 
     Raises:
         Malformed: ``crl-malformed``.
@@ -38,12 +46,12 @@ def verify_crl(der: bytes, issuer: x509.Certificate, now: datetime) -> x509.Cert
     if crl_issuer != issuer.subject:
         raise Refused(
             "crl-issuer",
-            "AMD 57230: the list is signed by the ARK",
+            "RFC 5280 section 6.3.3: the list is the issuer's own",
             expected=shown(issuer.subject),
             got=shown(crl_issuer),
         )
     _require_whole(extensions)
-    verify_pss(der, crl.tbs_certlist_bytes, crl.signature, issuer, prefix="crl", role="revocation list")
+    scheme(der, crl.tbs_certlist_bytes, crl.signature, issuer, prefix="crl", role="revocation list")
     require_window(last_update, next_update, now, prefix="crl", role="revocation list")
     return crl
 

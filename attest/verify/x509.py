@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -33,6 +33,16 @@ UNREADABLE: Final = (
     x509.DuplicateExtension,
 )
 _KNOWN_CRITICAL: Final = (x509.OID_BASIC_CONSTRAINTS, x509.OID_KEY_USAGE)
+
+
+class SignatureScheme(Protocol):
+    """The one signature algorithm of a vendor's chain: ``verify_pss`` is AMD's, ``verify_p256`` Intel's."""
+
+    def __call__(
+        self, der: bytes, signed: bytes, signature: bytes, issuer: x509.Certificate, *, prefix: str, role: str
+    ) -> None:
+        """Require that ``issuer`` signed; refuses with ``{prefix}-key``, ``-algorithm`` or ``-signature``."""
+        ...
 
 
 def load_certificate(der: bytes, *, role: str) -> x509.Certificate:
@@ -70,7 +80,14 @@ def common_name(name: x509.Name, *, role: str) -> str:
     return value
 
 
-def verify_issued(certificate: x509.Certificate, der: bytes, issuer: x509.Certificate, *, role: str) -> None:
+def verify_issued(
+    certificate: x509.Certificate,
+    der: bytes,
+    issuer: x509.Certificate,
+    *,
+    role: str,
+    scheme: SignatureScheme = verify_pss,
+) -> None:
     """Require that ``issuer``, a certificate authority, signed ``certificate``.
 
     Args:
@@ -78,6 +95,7 @@ def verify_issued(certificate: x509.Certificate, der: bytes, issuer: x509.Certif
         der: the bytes it was parsed from.
         issuer: already trusted, or to be judged by the caller next.
         role: for the refusal's text.
+        scheme: the vendor's signature algorithm.
 
     Raises:
         Refused: ``certificate-issuer``, ``certificate-authority``, ``certificate-key``,
@@ -92,7 +110,7 @@ def verify_issued(certificate: x509.Certificate, der: bytes, issuer: x509.Certif
         )
     _require_authority(issuer)
     _require_known_critical_extensions(certificate, role)
-    verify_pss(
+    scheme(
         der, certificate.tbs_certificate_bytes, certificate.signature, issuer, prefix="certificate", role=role
     )
 
