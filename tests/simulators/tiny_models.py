@@ -79,25 +79,33 @@ def tiny_config(family: str, **changes: Any) -> transformers.PretrainedConfig:
     return kinds[family](**{**values, **changes})
 
 
-def write_gguf(path: Path, *, skip: tuple[str, ...] = (), changes: Mapping[str, Any] | None = None) -> None:
-    """A one-block Llama of random float32 weights, by gguf's own writer.
+def write_gguf(
+    path: Path,
+    *,
+    family: str = "llama",
+    skip: tuple[str, ...] = (),
+    changes: Mapping[str, Any] | None = None,
+) -> None:
+    """A one-block model of random float32 weights, by gguf's own writer.
 
     Args:
         path: the file to write.
+        family: ``"llama"``, or ``"qwen2"``, which has biases.
         skip: names of tensors and keys to leave out.
-        changes: keys whose integer or string value is another than the sound one.
+        changes: keys whose value is another than the sound one.
     """
     backend = tiny_tokenizer()
     tokens = [backend.id_to_token(index) for index in range(backend.get_vocab_size())]
     merges = [" ".join(pair) for pair in _merges(backend)]
     keys: dict[str, Any] = {
-        "llama.context_length": 128,
-        "llama.embedding_length": 32,
-        "llama.block_count": 1,
-        "llama.feed_forward_length": 64,
-        "llama.attention.head_count": 2,
-        "llama.attention.head_count_kv": 1,
-        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        f"{family}.context_length": 128,
+        f"{family}.embedding_length": 32,
+        f"{family}.block_count": 1,
+        f"{family}.feed_forward_length": 64,
+        f"{family}.attention.head_count": 2,
+        f"{family}.attention.head_count_kv": 1,
+        f"{family}.attention.layer_norm_rms_epsilon": 1e-5,
+        f"{family}.rope.freq_base": 10_000.0,
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
         "tokenizer.ggml.tokens": tokens,
@@ -108,7 +116,7 @@ def write_gguf(path: Path, *, skip: tuple[str, ...] = (), changes: Mapping[str, 
         "tokenizer.chat_template": TEMPLATE,
         **(changes or {}),
     }
-    writer = gguf.GGUFWriter(path, keys.pop("general.architecture", "llama"))
+    writer = gguf.GGUFWriter(path, keys.pop("general.architecture", family))
     for key, value in keys.items():
         if key not in skip:
             _add(writer, key, value)
@@ -125,6 +133,8 @@ def write_gguf(path: Path, *, skip: tuple[str, ...] = (), changes: Mapping[str, 
         "blk.0.ffn_up.weight": (64, 32),
         "blk.0.ffn_down.weight": (32, 64),
     }
+    if family == "qwen2":
+        shapes |= {f"blk.0.attn_{part}.bias": (width,) for part, width in (("q", 32), ("k", 16), ("v", 16))}
     random = np.random.default_rng(3)
     for name, shape in shapes.items():
         if name not in skip:

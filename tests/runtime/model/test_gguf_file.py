@@ -132,6 +132,20 @@ def test_an_encoding_that_cannot_be_expanded_is_unsupported() -> None:
     assert refusal.value.code == "gguf-tensor-type"
 
 
+@pytest.mark.parametrize("kind", gguf.quants._type_traits)
+def test_every_encoding_that_the_gguf_package_expands_is_read(kind: gguf.GGMLQuantizationType) -> None:
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    body = tensor(b"t", (block * 2, 3), kind.value, 0)
+    data = raw_gguf(tensors=1, body=body)
+    data += bytes(-len(data) % 32) + bytes(size * 6)
+    values = parse_gguf(data).tensor("t")
+    assert values.shape == (3, block * 2)
+    assert values.dtype == np.float32
+    with pytest.raises(Malformed) as refusal:
+        parse_gguf(data[:-1])
+    assert refusal.value.code == "gguf-tensor-place"
+
+
 def test_a_missing_tensor_is_named() -> None:
     with pytest.raises(Malformed) as refusal:
         parse_gguf(raw_gguf()).tensor("absent")
