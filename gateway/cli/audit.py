@@ -80,11 +80,11 @@ def _show(summary: LogSummary, log: Path, known: KnownHead | None, output: Outpu
         ("log", str(log)),
         ("entries", f"{summary.entries}, {sent} prompts sent by {len(summary.sequences)} gateway keys"),
     ]
-    if summary.entries:
-        facts.append(("head", f"{summary.entries - 1}:{summary.head}"))
     if summary.torn_bytes:
         facts.append(("unfinished", f"{summary.torn_bytes} bytes after the last whole line"))
     output.facts(facts)
+    if summary.entries:
+        output.line("head", f"{summary.entries - 1}:{summary.head}")
     if known is None:
         output.say(
             "[faint]note the head elsewhere: with --head, a log cut short or written anew shows too[/]"

@@ -81,7 +81,7 @@ def _table(rows: list[Check], output: Output, now: datetime) -> Table:
     table.add_column("valid for", no_wrap=True, justify="right", style="faint")
     for row in rows:
         style = "bad" if row.outcome is Outcome.REFUSED else ""
-        came = Text(shorten(row.got), style=style)
+        came = Text(shorten(row.got if wide else _noted(row)), style=style)
         if not wide and row.outcome is Outcome.REFUSED and row.expected:
             came = Text.assemble((f"expected {shorten(row.expected)}\n", "faint"), "came ", came)
         cells = [Text(shorten(row.expected))] if wide else []
@@ -97,7 +97,7 @@ def _stacked(rows: list[Check], output: Output, now: datetime) -> Group:
         style = "bad" if row.outcome is Outcome.REFUSED else ""
         parts.append(Text.assemble(mark(row.outcome, output), " ", (row.name, style)))
         expected = shorten(row.expected) if row.outcome is Outcome.REFUSED else ""
-        facts = [("expected", expected), ("came", shorten(row.got))]
+        facts = [("expected", expected), ("came", shorten(_noted(row)))]
         facts.append(("valid for", valid_for(row.expires, now)))
         parts.extend(
             Padding(Text.assemble((f"{name} ", "faint"), value), (0, 0, 0, 4))
@@ -105,6 +105,13 @@ def _stacked(rows: list[Check], output: Output, now: datetime) -> Group:
             if value
         )
     return Group(*parts)
+
+
+def _noted(row: Check) -> str:
+    """What came; where nothing was required, with what there is to know about it."""
+    if row.outcome is Outcome.NOTED and row.expected:
+        return f"{row.got}, {row.expected}" if row.got else row.expected
+    return row.got
 
 
 def _shorten_word(word: str) -> str:

@@ -103,6 +103,10 @@ class Output:
             self.stdout.print(f"[head]{escape(title)}[/]")
         self.stdout.print(grid)
 
+    def line(self, name: str, value: str) -> None:
+        """Print one fact in one line however long, so that it can be copied whole."""
+        self.stdout.print(Text.assemble((name, "faint"), "  ", value), soft_wrap=True)
+
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
         """Show a spinner on a terminal, one plain line elsewhere, nothing under ``--json``."""

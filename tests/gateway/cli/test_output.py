@@ -52,6 +52,22 @@ def test_a_table_fits_the_terminal_and_says_it_all(width: int) -> None:
         assert word in words
 
 
+@pytest.mark.parametrize("width", [40, 80, 140])
+def test_a_noted_row_says_what_there_is_to_know(width: int) -> None:
+    output, raw = output_of(width)
+    row = Check("nonce", "", "freshness unproved", "none", Outcome.NOTED)
+    output.stdout.print(render_checks([row], output, now=NOW))
+    output.stdout.file.flush()
+    assert "freshness" in raw.getvalue().decode()
+
+
+def test_a_fact_to_be_copied_stays_in_one_line() -> None:
+    output, raw = output_of(40)
+    output.line("head", "7:sha256:" + "ab" * 32)
+    output.stdout.file.flush()
+    assert raw.getvalue().decode() == f"head  7:sha256:{'ab' * 32}\n"
+
+
 def test_a_terminal_without_unicode_gets_ascii() -> None:
     text = render(60, encoding="ascii")
     assert "ok signature chain" in text
