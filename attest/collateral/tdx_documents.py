@@ -39,7 +39,12 @@ class TcbStatus(StrEnum):
     REVOKED = "Revoked"
 
 
-_STATUSES: Final = frozenset(status.value for status in TcbStatus)
+# What a document may say: the advice to launch a TD anew is never written there but concluded from a quote,
+# and enclaves know no configuration.
+_ENCLAVE_STATUSES: Final = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
+_PLATFORM_STATUSES: Final = frozenset(
+    status for status in TcbStatus if not status.startswith(TcbStatus.TD_RELAUNCH_ADVISED)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +295,7 @@ def _platform_level(document: _Document, level: dict[str, Any]) -> PlatformLevel
         sgx=_components(document, tcb, "sgxtcbcomponents"),
         pcesvn=document.number(tcb, "pcesvn", 0xFFFF),
         tdx=_components(document, tcb, "tdxtcbcomponents"),
-        judgement=_judgement(document, level),
+        judgement=_judgement(document, level, _PLATFORM_STATUSES),
     )
 
 
@@ -313,15 +318,16 @@ def _module(document: _Document, entry: dict[str, Any], levels: list[dict[str, A
 def _enclave_levels(document: _Document, levels: list[dict[str, Any]]) -> tuple[EnclaveLevel, ...]:
     parsed = [
         EnclaveLevel(
-            document.number(document.object(level, "tcb"), "isvsvn", 0xFFFF), _judgement(document, level)
+            document.number(document.object(level, "tcb"), "isvsvn", 0xFFFF),
+            _judgement(document, level, _ENCLAVE_STATUSES),
         )
         for level in levels
     ]
     return tuple(sorted(parsed, key=lambda level: level.isvsvn, reverse=True))
 
 
-def _judgement(document: _Document, level: dict[str, Any]) -> Judgement:
+def _judgement(document: _Document, level: dict[str, Any], known: frozenset[TcbStatus]) -> Judgement:
     status = document.text(level, "tcbStatus")
-    if status not in _STATUSES:
-        raise Unsupported("tdx-tcb-status", CLAUSE, expected="a status of the API", got=status)
+    if status not in known:
+        raise Unsupported("tdx-tcb-status", CLAUSE, expected=", ".join(sorted(known)), got=status)
     return Judgement(TcbStatus(status), document.texts(level, "advisoryIDs"))
