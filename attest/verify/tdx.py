@@ -178,7 +178,7 @@ def verify_tdx(
             got="signed by the attestation key",
         )
 
-    # 7. Platform, TDX module and quoting enclave reach a level that Intel knows. Which one is appraised later.
+    # 7. Platform, TDX module and quoting enclave reach a level that Intel knows. Which, is appraised later.
     with checks.step("TDX TCB level", TCB_CLAUSE):
         facts = PckPlatform.parse(platform.leaf)
         judgement = judge_tcb(parsed.report, facts, signature.qe_report, tcb_info, identity)
