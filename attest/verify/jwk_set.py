@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -186,10 +185,9 @@ def rsa_public_key(entry: dict[str, Any]) -> rsa.RSAPublicKey:
             expected=f"{_RSA_BITS.start} bits and more, exponent {EXPONENT}",
             got=f"{n.bit_length()} bits",
         )
-    try:
-        return rsa.RSAPublicNumbers(e, n).public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise Malformed("jwks-modulus", clause="RFC 7518 section 6.3.1") from error
+    if n % 2 == 0:  # the library would take it
+        raise Malformed("jwks-modulus", "an even number", clause="RFC 7518 section 6.3.1")
+    return rsa.RSAPublicNumbers(e, n).public_key()
 
 
 def _spki(key: Any) -> bytes:

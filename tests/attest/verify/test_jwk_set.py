@@ -99,6 +99,10 @@ def test_an_entry_that_is_not_asked_for_may_be_of_any_kind() -> None:
         (jwks(rsa_entry(2048, 3)), "jwks-key-kind"),
         (jwks(rsa_entry(2048, 65537) | {"n": ""}), "jwks-key-kind"),
         (jwks(rsa_entry(2048, 65537) | {"e": None}), "jwks-base64"),
+        (
+            jwks(rsa_entry(2048, 65537) | {"n": strict_json.b64url_encode(b"\x80" + bytes(255))}),
+            "jwks-modulus",
+        ),
     ],
 )
 def test_what_is_refused(document: bytes, expected: str) -> None:
