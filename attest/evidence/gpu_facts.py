@@ -62,7 +62,7 @@ class GpuFacts:
         fwid: the firmware that the leaf key was derived for, 48 bytes; reports of 2023 have none.
         protected_pcie: whether NVLink traffic to the switches is protected; ``None`` if not said.
         feature_flag: single GPU, several tenants' GPUs, or a whole board; ``None`` if not said.
-        pdis: identities of the devices at the other end of its links, the switch's own excluded.
+        pdis: identities of the devices at the other ends of its links.
         own_pdi: a switch's own identity, 8 bytes; ``None`` for a GPU, which does not say its own.
     """
 

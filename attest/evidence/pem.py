@@ -1,4 +1,4 @@
-"""Certificates in PEM (RFC 7468), read strictly: a block after the other and nothing but white space between."""
+"""Certificates in PEM (RFC 7468), read strictly: blocks, and nothing but white space between."""
 
 from __future__ import annotations
 

@@ -288,9 +288,9 @@ def _golden_values(
 ) -> tuple[VerifiedRim, ...]:
     """The device's manifests, driver's first."""
     facts = genuine.facts
-    wanted = ((collateral.vbios_rim, facts.vbios_version, facts.vbios_rim_id),)
-    if facts.driver_version is not None:
-        wanted = ((collateral.driver_rim, facts.driver_version, str(facts.driver_rim_id)), *wanted)
+    wanted = [(collateral.vbios_rim, facts.vbios_version, facts.vbios_rim_id)]
+    if facts.driver_version is not None and facts.driver_rim_id is not None:
+        wanted.insert(0, (collateral.driver_rim, facts.driver_version, facts.driver_rim_id))
     elif collateral.driver_rim is not None:
         raise Refused("rim-unexpected", RIM_CLAUSE, expected="no driver manifest", got="one, for a switch")
     return tuple(_one_rim(document, version, name, genuine, roots) for document, version, name in wanted)

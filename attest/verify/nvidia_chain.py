@@ -109,9 +109,9 @@ def _choose_root(sent: bytes | None, roots: NvidiaRoots, hierarchy: Hierarchy) -
     mock = roots.mock_device_root_sha256 if device else roots.mock_rim_root_sha256
     got = None if sent is None else hashlib.sha256(sent).hexdigest()
     # NVIDIA's own roots are never a mock: evidence must not choose under which name it is shown.
-    if sent is not None and got is not None and mock is not None and mock not in _NVIDIA:
-        if hmac.compare_digest(got, mock):
-            return "mock", sent
+    is_mock = mock is not None and mock not in _NVIDIA and hmac.compare_digest(got or "", mock)
+    if sent is not None and is_mock:
+        return "mock", sent
     pinned = NVIDIA_DEVICE_ROOT_SHA256 if device else NVIDIA_RIM_ROOT_SHA256
     if roots.nvidia and (got is None or hmac.compare_digest(got, pinned)):
         return "nvidia", nvidia_device_root() if device else nvidia_rim_root()

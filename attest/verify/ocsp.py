@@ -136,7 +136,14 @@ def _require_appointed(responder: x509.Certificate, answer: OcspAnswer, issued: 
         raise Refused(
             "ocsp-responder", "RFC 6960 section 4.2.2.2", expected="OCSPSigning", got=shown(responder.subject)
         )
-    verify_issued(responder, answer.responder, issued.issuer, role=role, scheme=verify_p384)
+    verify_issued(
+        responder,
+        answer.responder,
+        issued.issuer,
+        role=role,
+        scheme=verify_p384,
+        understood=(x509.OID_EXTENDED_KEY_USAGE,),
+    )
 
 
 def _verify_signature(response: ocsp.OCSPResponse, responder: x509.Certificate, role: str) -> None:

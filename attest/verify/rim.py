@@ -29,7 +29,7 @@ class VerifiedRim:
     chain: NvidiaChain
 
 
-# Successes only are kept. Bounded: a fleet runs few drivers, and the bytes may be an attacker's (128 kB each).
+# Successes only are kept. Bounded: a fleet runs few drivers, and a manifest may have 128 kB.
 @lru_cache(maxsize=32)
 def verify_rim(document: bytes, roots: NvidiaRoots) -> VerifiedRim:
     """Require that a root named in ``roots`` stands behind a manifest.

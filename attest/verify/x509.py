@@ -87,6 +87,7 @@ def verify_issued(
     *,
     role: str,
     scheme: SignatureScheme = verify_pss,
+    understood: tuple[x509.ObjectIdentifier, ...] = (),
 ) -> None:
     """Require that ``issuer``, a certificate authority, signed ``certificate``.
 
@@ -96,6 +97,7 @@ def verify_issued(
         issuer: already trusted, or to be judged by the caller next.
         role: for the refusal's text.
         scheme: the vendor's signature algorithm.
+        understood: extensions that the caller has judged, so that they may be critical.
 
     Raises:
         Refused: ``certificate-issuer``, ``certificate-authority``, ``certificate-key``,
@@ -109,7 +111,7 @@ def verify_issued(
             got=f"{role} issued by {shown(certificate.issuer)}",
         )
     _require_authority(issuer)
-    _require_known_critical_extensions(certificate, role)
+    _require_known_critical_extensions(certificate, role, (*_KNOWN_CRITICAL, *understood))
     scheme(
         der, certificate.tbs_certificate_bytes, certificate.signature, issuer, prefix="certificate", role=role
     )
@@ -175,9 +177,11 @@ def _is_authority(issuer: x509.Certificate) -> bool:
     return constraints.ca and usage.key_cert_sign
 
 
-def _require_known_critical_extensions(certificate: x509.Certificate, role: str) -> None:
+def _require_known_critical_extensions(
+    certificate: x509.Certificate, role: str, known: tuple[x509.ObjectIdentifier, ...]
+) -> None:
     for extension in certificate.extensions:
-        if extension.critical and extension.oid not in _KNOWN_CRITICAL:
+        if extension.critical and extension.oid not in known:
             raise Refused(
                 "certificate-critical-extension",
                 "RFC 5280 section 4.2",
