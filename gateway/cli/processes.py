@@ -250,12 +250,15 @@ class Children:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP unwind the block as Ctrl-C does, so that children are never left behind."""
+    """Make SIGTERM and SIGHUP unwind the block as Ctrl-C does, so that children are never left behind.
+
+    SIGINT is in the list because a shell starts background jobs with it ignored, and Python keeps that.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
