@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -22,7 +22,13 @@ from attest.evidence.tdx_signature import pem_certificates
 from attest.refusal import Refused
 from attest.verify.crl import require_not_revoked, verify_crl
 from attest.verify.p256 import verify_p256
-from attest.verify.x509 import common_name, load_certificate, require_current, verify_issued
+from attest.verify.x509 import (
+    common_name,
+    load_certificate,
+    require_current,
+    require_window,
+    verify_issued,
+)
 
 Vendor = Literal["intel", "mock"]
 
@@ -144,8 +150,14 @@ def require_unrevoked(
     for signer in signers:
         require_not_revoked(signer.leaf, root_list, role="TCB signing certificate")
     require_not_revoked(platform.leaf, pck_list, role="PCK certificate")
-    ends = (root_list.next_update_utc, pck_list.next_update_utc)
-    return min(end for end in ends if end is not None)  # verify_crl refuses a list without an end
+    return min(_last_moment(root_list, now), _last_moment(pck_list, now))
+
+
+def _last_moment(revocations: x509.CertificateRevocationList, now: datetime) -> datetime:
+    """A list ends with the second before its next update: that is how the second verifier counts."""
+    last = (revocations.next_update_utc or revocations.last_update_utc) - timedelta(seconds=1)
+    require_window(revocations.last_update_utc, last, now, prefix="crl", role="revocation list")
+    return last
 
 
 def _chain_of_two(pem: str, root: bytes, *, role: str) -> Chain:
