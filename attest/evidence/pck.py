@@ -67,14 +67,14 @@ def _extension(certificate: x509.Certificate) -> bytes:
     try:
         value = certificate.extensions.get_extension_for_oid(SGX_EXTENSION).value
     except x509.ExtensionNotFound as error:
-        raise Malformed(_NAME, "missing", clause=CLAUSE) from error
+        raise _malformed("missing") from error
     if not isinstance(value, x509.UnrecognizedExtension):
-        raise Malformed(_NAME, "of another form", clause=CLAUSE)
+        raise _malformed("of another form")
     reader = Reader(value.value, _NAME)
     tag, body = _element(reader)
     reader.end()
     if tag != _SEQUENCE:
-        raise Malformed(_NAME, "not a sequence", clause=CLAUSE)
+        raise _malformed("not a sequence")
     return body
 
 
@@ -90,9 +90,9 @@ def _pairs(body: bytes, *, prefix: bytes = _OID_PREFIX) -> dict[bytes, tuple[int
         inner.end()
         suffix = identifier.removeprefix(prefix)
         if (tag, object_tag) != (_SEQUENCE, _OBJECT) or len(suffix) != 1 or identifier == suffix:
-            raise Malformed(_NAME, "an entry of another form", clause=CLAUSE)
+            raise _malformed("an entry of another form")
         if suffix in pairs or len(pairs) == _MAX_PAIRS:
-            raise Malformed(_NAME, "an entry twice, or too many", clause=CLAUSE)
+            raise _malformed("an entry twice, or too many")
         pairs[suffix] = value
     return pairs
 
@@ -103,19 +103,17 @@ def _element(reader: Reader) -> tuple[int, bytes]:
     if length > 0x7F:  # noqa: PLR2004  X.690 section 8.1.3.5: long form
         size = length & 0x7F
         if size not in {1, 2}:
-            raise Malformed(_NAME, "a length of another form", offset=reader.position, clause="X.690")
+            raise _malformed("a length of another form")
         length = reader.uint_be(size)
         if length < (0x80 if size == 1 else 0x100):
-            raise Malformed(
-                _NAME, "a length not in its shortest form", offset=reader.position, clause="X.690"
-            )
+            raise _malformed("a length not in its shortest form")
     return tag, reader.take(length)
 
 
 def _value(pairs: dict[bytes, tuple[int, bytes]], suffix: bytes, tag: int, size: int | None) -> bytes:
     got = pairs.get(suffix)
     if got is None or got[0] != tag or (size is not None and len(got[1]) != size):
-        raise Malformed(_NAME, f".{suffix[0]} is missing or of another form", clause=CLAUSE)
+        raise _malformed(f".{suffix[0]} is missing or of another form")
     return got[1]
 
 
@@ -124,5 +122,9 @@ def _integer(pairs: dict[bytes, tuple[int, bytes]], number: int, most: int) -> i
     value = int.from_bytes(body, "big", signed=True)
     shortest = value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True) if value >= 0 else b""
     if body != shortest or value > most:
-        raise Malformed(_NAME, f".2.{number} is not a number from 0 to {most}", clause=CLAUSE)
+        raise _malformed(f".2.{number} is not a number from 0 to {most}")
     return value
+
+
+def _malformed(reason: str) -> Malformed:
+    return Malformed("tdx-pck-extension", reason, clause=CLAUSE)

@@ -74,7 +74,7 @@ def point(raw: bytes) -> ec.EllipticCurvePublicKey:
         raise Malformed("tdx-attestation-key", "not a point of P-256") from error
 
 
-def require_signed(
+def require_p256_signature(
     key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes, code: str, *, clause: str, what: str
 ) -> None:
     """Require that ``key`` made ``signature`` (64 bytes: r and s, big endian).

@@ -31,7 +31,7 @@ from attest.evidence.tdx_signature import QuoteSignature
 from attest.refusal import Refused
 from attest.verify.dcap import CLAUSE as SECOND_CLAUSE
 from attest.verify.dcap import require_second_opinion
-from attest.verify.p256 import key_of, point, require_signed
+from attest.verify.p256 import key_of, point, require_p256_signature
 from attest.verify.tdx_chain import (
     CHAIN_CLAUSE,
     Chain,
@@ -163,7 +163,7 @@ def verify_tdx(
 
     # 6. The attestation key signed the quote.
     with checks.step("TDX quote signature", _SIGNATURE_CLAUSE):
-        require_signed(
+        require_p256_signature(
             point(signature.attestation_key),
             signature.quote_signature,
             parsed.signed,
@@ -225,7 +225,7 @@ def verify_tdx(
 
 def _documents(collateral: TdxCollateral, tcb_signer: Chain, qe_signer: Chain) -> tuple[TcbInfo, QeIdentity]:
     """TCB info and QE identity, once their signatures hold: unsigned text is not even parsed."""
-    require_signed(
+    require_p256_signature(
         key_of(tcb_signer.leaf, role="TCB signing certificate"),
         collateral.tcb_info_signature,
         collateral.tcb_info.encode(),
@@ -233,7 +233,7 @@ def _documents(collateral: TdxCollateral, tcb_signer: Chain, qe_signer: Chain) -
         clause=_DOCUMENT_CLAUSE,
         what="TCB info",
     )
-    require_signed(
+    require_p256_signature(
         key_of(qe_signer.leaf, role="TCB signing certificate"),
         collateral.qe_identity_signature,
         collateral.qe_identity.encode(),
@@ -250,7 +250,7 @@ def _current(window: Window, now: datetime, role: str) -> datetime:
 
 
 def _require_vouched(signature: QuoteSignature, platform: Chain) -> None:
-    require_signed(
+    require_p256_signature(
         key_of(platform.leaf, role="PCK certificate"),
         signature.qe_report_signature,
         signature.qe_report_signed,

@@ -104,7 +104,7 @@ def judge_module(report: TdReport, tcb_info: TcbInfo) -> Judgement | None:
     _require_intels_module(report, identity)
     if not major:
         return None
-    return _level(report.module_svn, identity.levels, "tdx-module-not-supported", clause=CLAUSE)
+    return _reached_level(report.module_svn, identity.levels, "tdx-module-not-supported", clause=CLAUSE)
 
 
 def judge_qe(report: QeReport, identity: QeIdentity) -> Judgement:
@@ -128,7 +128,7 @@ def judge_qe(report: QeReport, identity: QeIdentity) -> Judgement:
             expected=f"signer {identity.mrsigner.hex()}, product {identity.isvprodid}",
             got=f"signer {report.mrsigner.hex()}, product {report.isvprodid}, or other attributes",
         )
-    return _level(report.isvsvn, identity.levels, "tdx-qe-tcb-not-supported", clause=QE_CLAUSE)
+    return _reached_level(report.isvsvn, identity.levels, "tdx-qe-tcb-not-supported", clause=QE_CLAUSE)
 
 
 def combine(total: Judgement, part: Judgement) -> Judgement:
@@ -156,7 +156,7 @@ def _require_intels_module(report: TdReport, identity: ModuleIdentity) -> None:
         )
 
 
-def _level(isvsvn: int, levels: tuple[EnclaveLevel, ...], code: str, *, clause: str) -> Judgement:
+def _reached_level(isvsvn: int, levels: tuple[EnclaveLevel, ...], code: str, *, clause: str) -> Judgement:
     for level in levels:
         if isvsvn >= level.isvsvn:
             return level.judgement
