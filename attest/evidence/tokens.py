@@ -1,8 +1,7 @@
 """Signed tokens as attestation services write them: compact JWS (RFC 7515) and NVIDIA's detached EAT.
 
-Read strictly and trusted with nothing. A second parser stands behind this one (PyJWT checks the signature),
-so what it reads leniently is refused here first: other base64url spellings, members met twice, header
-members that change what is signed (``b64``, ``crit``) or where keys come from (``jwk``, ``x5c``).
+Read strictly and trusted with nothing: one spelling of base64url, no member twice, and no header member that
+would change what is signed (``b64``, ``crit``) or where keys come from (``jwk``, ``x5c``).
 """
 
 from __future__ import annotations
@@ -54,12 +53,19 @@ class CompactToken:
         algorithm: ``alg`` of the header; words only.
         key_id: ``kid`` of the header.
         payload: the claims' bytes, to be read after the signature only.
+        signature: as RFC 7518 writes it.
     """
 
     text: str = field(repr=False)
     algorithm: str
     key_id: str
     payload: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+
+    @property
+    def signed(self) -> bytes:
+        """What the signature covers: header and payload as they came."""
+        return self.text.rpartition(".")[0].encode("ascii")
 
     @classmethod
     def parse(cls, text: str, *, name: str) -> CompactToken:
@@ -78,7 +84,7 @@ class CompactToken:
         parts = text.split(".")
         if len(parts) != 3:  # noqa: PLR2004 - RFC 7515 section 7.1
             raise Malformed(f"{name}-parts", f"{len(parts)} parts", clause="RFC 7515 section 7.1")
-        header, payload, _ = (
+        header, payload, signature = (
             strict_json.b64url_decode(part, name=name, max_bytes=MAX_TOKEN_BYTES) for part in parts
         )
         members = strict_json.loads(header, name=name, max_bytes=MAX_TOKEN_BYTES)
@@ -90,7 +96,7 @@ class CompactToken:
             raise Malformed(f"{name}-header", "a member that is not a short text", clause="RFC 7515 4.1")
         if not {"alg", "kid"} <= members.keys():
             raise Malformed(f"{name}-header", "alg or kid is missing", clause="RFC 7515 4.1")
-        return cls(text, members["alg"], members["kid"], payload)
+        return cls(text, members["alg"], members["kid"], payload, signature)
 
     def claims(self, *, name: str) -> dict[str, Any]:
         """The claims. Call only after the signature held.

@@ -1,7 +1,8 @@
 """One signature over one token, by one algorithm that the caller pins, and the token's times.
 
-PyJWT checks the signature. It is given a key and one algorithm, never a key set, an address or a choice:
-what the header says can only make it refuse.
+PyJWT's algorithms check signatures. They are handed a key and what is signed, never the token: its header
+chooses nothing, and ``attest.evidence.tokens`` has read it more strictly than the library's own reader, which
+looks at every character in Python and takes half as long again as the signature.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
-import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from jwt.api_jws import PyJWS
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from attest.evidence.tokens import CompactToken
 from attest.refusal import Malformed, Refused
@@ -24,8 +24,8 @@ CLOCK_SKEW: Final = timedelta(seconds=60)
 """How far the issuer's clock may be ahead of ours. None is granted at a token's end."""
 
 _MAX_TIME: Final = 2**53 - 1
-_KEY_KINDS: Final[dict[Algorithm, type]] = {"ES384": ec.EllipticCurvePublicKey, "RS256": rsa.RSAPublicKey}
-_VERIFIERS: Final[dict[Algorithm, PyJWS]] = {name: PyJWS(algorithms=[name]) for name in ("ES384", "RS256")}
+_ES384: Final = ECAlgorithm(ECAlgorithm.SHA384)
+_RS256: Final = RSAAlgorithm(RSAAlgorithm.SHA256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +50,24 @@ def verified_claims(
         Refused: ``{name}-algorithm``, ``{name}-signature``.
         Malformed: ``{name}-*`` if the claims are not of the form.
     """
-    if token.algorithm != algorithm or not isinstance(key.public_key, _KEY_KINDS[algorithm]):
+    if token.algorithm != algorithm:
         raise Refused(
-            f"{name}-algorithm", "RFC 8725 section 3.1", expected=algorithm, got="another algorithm or key"
+            f"{name}-algorithm", "RFC 8725 section 3.1", expected=algorithm, got="another algorithm"
         )
-    try:
-        _VERIFIERS[algorithm].decode_complete(token.text, key.public_key, algorithms=[algorithm])
-    except (jwt.PyJWTError, ValueError) as error:
+    match algorithm, key.public_key:
+        case "ES384", ec.EllipticCurvePublicKey() as ec_key:
+            holds = _ES384.verify(token.signed, ec_key, token.signature)
+        case "RS256", rsa.RSAPublicKey() as rsa_key:
+            holds = _RS256.verify(token.signed, rsa_key, token.signature)
+        case _:
+            raise Refused(f"{name}-algorithm", "RFC 8725 section 3.1", expected=algorithm, got="another key")
+    if not holds:
         raise Refused(
             f"{name}-signature",
             "RFC 7515 section 5.2",
             expected="a signature by the issuer's key",
             got="a signature that does not verify",
-        ) from error
+        )
     return token.claims(name=name)
 
 

@@ -211,7 +211,7 @@ def test_raw_quotes(folder: Path) -> None:
 
 
 def _packed_quote(raw: bytes) -> TpmQuote:
-    """Signature and message behind their lengths (8 bytes, little endian), then the count of PCRs and these."""
+    """Signature and message behind their lengths, the PCRs behind their count: 8 bytes, little endian."""
     reader = Reader(raw, "packed")
     signature = reader.take(reader.uint_le(8))
     message = reader.take(reader.uint_le(8))
