@@ -273,6 +273,8 @@ def _require_closed(report: TdReport, *, paravisor: bool) -> None:
     got = f"{attributes.raw:#x}"
     if attributes.debug:
         raise Refused("tdx-debug", _TD_CLAUSE, expected="DEBUG 0", got=got)
+    if attributes.migratable:
+        raise Refused("tdx-migratable", _TD_CLAUSE, expected="MIGRATABLE 0", got=got)
     if report.has_service_td:
         raise Refused("tdx-service-td", "Intel TDX Module ABI, MRSERVICETD", expected="none", got="one bound")
     if not attributes.sept_ve_disable and not paravisor:
