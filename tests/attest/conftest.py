@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from attest.mock.nvidia import MockGpuVendor
 from attest.mock.vendor import MockKeys
 from attest.mock.world import MockWorld
+from tests.simulators.gpu_world import NOW, GpuWorld
 from tests.simulators.mock_runtime import honest_world
 from tests.simulators.snp_world import SnpWorld
 
@@ -28,6 +30,24 @@ def other_keys() -> MockKeys:
 def world(mock_keys: MockKeys) -> SnpWorld:
     """A Genoa world with a VCEK."""
     return SnpWorld(mock_keys)
+
+
+@pytest.fixture(scope="session")
+def gpu_vendor() -> MockGpuVendor:
+    """A mock vendor of GPUs."""
+    return MockGpuVendor.create(now=NOW)
+
+
+@pytest.fixture(scope="session")
+def gpu_world(gpu_vendor: MockGpuVendor) -> GpuWorld:
+    """A world with its GPUs and switches."""
+    return GpuWorld(gpu_vendor)
+
+
+@pytest.fixture(scope="session")
+def nvidia_vectors(shared: Path) -> Path:
+    """The folder of genuine NVIDIA evidence."""
+    return shared / "vectors" / "nvidia"
 
 
 @pytest.fixture(scope="session")
