@@ -25,7 +25,7 @@ _NO_ACTION: Final = 3
 _SHA384: Final = 0x000C
 _DIGEST_SIZES: Final = {0x0004: 20, 0x000B: 32, 0x000C: 48, 0x000D: 64, 0x0012: 32}
 _MAX_ALGORITHMS: Final = 8
-_NO_MORE: Final = (b"\xff" * 4, bytes(4))
+_NO_MORE: Final = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +72,14 @@ class EventLog:
         reader = Reader(data, _NAME)
         sizes = _header(reader)
         events = []
-        while reader.remaining:
+        written = len(data.rstrip(b"\x00"))  # firmware leaves the rest of its area at zeros, or at ones
+        while reader.position < written:
             offset = reader.position
-            index = reader.take(4)
-            if index in _NO_MORE:
-                _filler(reader, index[0])
+            index = reader.uint_le(4)
+            if index == _NO_MORE:
+                _filler(reader)
                 break
-            events.append(_event(reader, int.from_bytes(index, "little"), sizes, offset))
+            events.append(_event(reader, index, sizes, offset))
         return cls(tuple(events))
 
     def replay(self) -> tuple[bytes, bytes, bytes, bytes]:
@@ -156,8 +157,8 @@ def _digests(reader: Reader, sizes: dict[int, int]) -> dict[int, bytes]:
     return digests
 
 
-def _filler(reader: Reader, byte: int) -> None:
+def _filler(reader: Reader) -> None:
     """The rest of the firmware's area. An entry hidden behind the end would be seen by some readers only."""
     start = reader.position
-    if reader.take(reader.remaining).strip(bytes([byte])):
+    if reader.take(reader.remaining).strip(b"\xff"):
         raise Malformed("event-log-filler", "entries after the end", offset=start, clause=CLAUSE)
