@@ -1,10 +1,10 @@
-"""HTTP/1.1 to the runtime, on asyncio and h11: the part of a general client that the hot path needs.
+"""HTTP/1.1 to the runtime, on asyncio: the part of a general client that the hot path needs.
 
 A request leaves in one write, and connections are kept and reused, the newest first. There are no redirects,
 no retries, no cookies, no proxies and no decompression to be switched off. How long anything may take is the
 caller's to say, with ``asyncio.timeout``; only connecting is bounded here.
 
-Nothing that arrives is believed: h11 parses it, within its bounds, and the caller judges it.
+Nothing that arrives is believed: ``http1`` parses it, strictly and within bounds, and the caller judges it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Self, cast
+from typing import Self, TypeVar, cast
 
-import h11
 import httpx2
+
+from gateway.upstream.http1 import AnswerReader, Head, NotHttp, request_bytes
+
+T = TypeVar("T")
 
 MAX_CONNECTIONS = 256
 IDLE_S = 30.0  # a runtime closes after 60 s: a connection reused at that moment would lose a request for good
@@ -52,9 +55,7 @@ class Carrier(httpx2.AsyncBaseTransport):
         except BaseException:
             self._release(connection)
             raise
-        return httpx2.Response(
-            head.status_code, headers=list(head.headers), stream=_Body(connection, self._release)
-        )
+        return httpx2.Response(head.status, headers=head.fields, stream=_Body(connection, self._release))
 
     async def aclose(self) -> None:
         """Close every connection, those in use too."""
@@ -133,7 +134,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, origin: tuple[str, str, int]) -> None:
         self.origin = origin
         self.idle_since = 0.0
-        self._http = h11.Connection(h11.CLIENT)
+        self._answer = AnswerReader()
         self._transport: asyncio.Transport | None = None
         self._arrived = asyncio.Event()
         self._buffered = 0
@@ -149,11 +150,11 @@ class _Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Hand the bytes to h11; slow the peer down where nobody reads them."""
+        """Hand the bytes to the reader; slow the peer down where nobody reads them."""
         if not self._in_use:
             self._unasked = True  # an answer to nothing: never to be taken for the next request's
             return
-        self._http.receive_data(data)
+        self._answer.feed(data)
         self._buffered += len(data)
         if self._buffered > _PAUSE_AT_BYTES and self._transport is not None:
             self._transport.pause_reading()
@@ -179,39 +180,31 @@ class _Connection(asyncio.Protocol):
         self._in_use = True
         if self._transport is None or self._transport.is_closing():
             raise httpx2.WriteError("the connection was closed")
-        head = h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
-        parts = (head, h11.Data(data=body), h11.EndOfMessage()) if body else (head, h11.EndOfMessage())
-        self._transport.write(b"".join(self._http.send(part) or b"" for part in parts))
+        try:
+            data = request_bytes(
+                request.method.encode("ascii"), request.url.raw_path, request.headers.raw, body
+            )
+        except ValueError as error:
+            raise httpx2.LocalProtocolError(str(error)) from error
+        self._transport.write(data)
 
-    async def head(self) -> h11.Response:
-        """The head of the final answer; informational ones are passed over."""
-        while True:
-            event = await self.next_event()
-            if isinstance(event, h11.Response):
-                return event
-            if not isinstance(event, h11.InformationalResponse):
-                raise httpx2.RemoteProtocolError("no answer")
-
-    async def next_event(self) -> object:
-        """The next thing that h11 makes of what arrived.
+    async def head(self) -> Head:
+        """The head of the final answer; informational ones are passed over.
 
         Raises:
             httpx2.RemoteProtocolError: it is not HTTP/1.1, or ends too soon.
         """
-        try:
-            while (event := self._http.next_event()) is h11.NEED_DATA:
-                await self._more()
-        except h11.RemoteProtocolError as error:
-            raise httpx2.RemoteProtocolError("not HTTP/1.1") from error
-        return event
+        return await self._when_there(self._answer.head)
+
+    async def content(self) -> bytes:
+        """Some of the content, or nothing at its end; raises as ``head``."""
+        return await self._when_there(self._answer.content)
 
     def start_next(self) -> bool:
         """Get ready for another request, if the last one ended properly on both sides."""
-        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE or self._ended:
+        if not self._answer.complete or not self._answer.keeps_open or self._answer.has_more or self._ended:
             return False
-        if self._http.trailing_data[0]:
-            return False
-        self._http.start_next_cycle()
+        self._answer = AnswerReader()
         self._in_use = False
         self.idle_since = asyncio.get_running_loop().time()
         return True
@@ -221,9 +214,15 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    async def _when_there(self, read: Callable[[], T | None]) -> T:
+        try:
+            while (result := read()) is None:
+                await self._more()
+        except NotHttp as error:
+            raise httpx2.RemoteProtocolError("not HTTP/1.1, or not all of it") from error
+        return result
+
     async def _more(self) -> None:
-        if self._ended:
-            raise httpx2.RemoteProtocolError("the connection ended too soon")
         self._buffered = 0
         if self._transport is not None:
             self._transport.resume_reading()
@@ -234,7 +233,7 @@ class _Connection(asyncio.Protocol):
         if not self._ended:
             self._ended = True
             if self._in_use:
-                self._http.receive_data(b"")
+                self._answer.end()
         self._arrived.set()
 
 
@@ -247,8 +246,8 @@ class _Body(httpx2.AsyncByteStream):
         self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while isinstance(event := await self._connection.next_event(), h11.Data):
-            yield bytes(event.data)
+        while content := await self._connection.content():
+            yield content
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if the answer has not ended."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import anyio
 import httpx2
@@ -89,19 +90,28 @@ def check_evidence_size(size: int) -> None:
 
 def sealed_request(url: str, content: bytes, patience: Patience) -> httpx2.Request:
     """Deliver one sealed request."""
+    target, headers = _sealed_head(url)
     return httpx2.Request(
         "POST",
-        f"{url}{paths.SEALED_PATH}",
-        headers={
-            "content-type": paths.MEDIA_SEALED_REQUEST,
-            "accept": paths.MEDIA_SEALED_RESPONSE,
-            "accept-encoding": "identity",
-            # Asks whoever is on the way not to buffer (draft-ietf-ohai-chunked-ohttp section 3).
-            "incremental": "?1",
-        },
-        content=content,
+        target,
+        headers=[*headers, (b"content-length", b"%d" % len(content))],
+        stream=httpx2.ByteStream(content),
         extensions=patience.extensions(patience.first_event_s),
     )
+
+
+@lru_cache(maxsize=16)
+def _sealed_head(url: str) -> tuple[httpx2.URL, list[tuple[bytes, bytes]]]:
+    """What all sealed requests to one runtime begin with."""
+    target = httpx2.URL(f"{url}{paths.SEALED_PATH}")
+    return target, [
+        (b"host", target.netloc),
+        (b"content-type", paths.MEDIA_SEALED_REQUEST.encode()),
+        (b"accept", paths.MEDIA_SEALED_RESPONSE.encode()),
+        (b"accept-encoding", b"identity"),
+        # Asks whoever is on the way not to buffer (draft-ietf-ohai-chunked-ohttp section 3).
+        (b"incremental", b"?1"),
+    ]
 
 
 def is_sealed(status: int, headers: Mapping[str, str]) -> bool:
