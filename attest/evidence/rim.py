@@ -70,7 +70,9 @@ class Rim:
         """Read a parsed manifest.
 
         Raises:
-            Malformed: ``rim-structure``, ``rim-meta``, ``rim-payload``, ``rim-resource``.
+            Malformed: ``rim-structure``, ``rim-meta``, ``rim-payload``, ``rim-resource``,
+                ``rim-index-twice``.
+            Unsupported: ``rim-size``.
         """
         meta = _only(root, "Meta", "rim-meta")
         version, product = meta.get("colloquialVersion") or "", meta.get("product") or ""
@@ -115,20 +117,20 @@ def read_payload(root: etree._Element) -> dict[int, Golden]:
     """The active measurements of a manifest.
 
     Raises:
-        Malformed: ``rim-structure``, ``rim-payload``, ``rim-resource``.
+        Malformed: ``rim-structure``, ``rim-payload``, ``rim-resource``, ``rim-index-twice``.
+        Unsupported: ``rim-size``.
     """
     if root.tag != f"{{{SWID}}}SoftwareIdentity":
         raise Malformed("rim-structure", "not a SWID tag", clause=_CLAUSE)
     payload = _only(root, "Payload", "rim-payload")
-    seen: set[int] = set()
+    indices = [_index(element) for element in payload]
+    if len(set(indices)) != len(indices):
+        raise Malformed("rim-index-twice", "an index twice", clause=_CLAUSE)
     active: dict[int, Golden] = {}
-    for element in payload:
-        golden, is_active = _resource(element)
-        if golden.index in seen:
-            raise Malformed("rim-resource", f"index {golden.index} twice", clause=_CLAUSE)
-        seen.add(golden.index)
+    for index, element in zip(indices, payload, strict=True):
+        golden, is_active = _resource(element, index)
         if is_active:
-            active[golden.index] = golden
+            active[index] = golden
     if not active:
         raise Malformed("rim-payload", "no active measurement", clause=_CLAUSE)
     return active
@@ -141,18 +143,22 @@ def _only(root: etree._Element, name: str, code: str) -> etree._Element:
     return found[0]
 
 
-def _resource(element: etree._Element) -> tuple[Golden, bool]:
+def _index(element: etree._Element) -> int:
     if element.tag != f"{{{SWID}}}Resource" or element.get("type") != "Measurement" or len(element):
         raise Malformed("rim-resource", "not a measurement", clause=_CLAUSE)
-    index = _number(element, "index", MAX_INDEX)
+    return _number(element, "index", MAX_INDEX)
+
+
+def _resource(element: etree._Element, index: int) -> tuple[Golden, bool]:
     count = _number(element, "alternatives", MAX_ALTERNATIVES)
     size = _number(element, "size", MAX_ALTERNATIVES)
-    if size != _DIGEST_BYTES:
-        raise Unsupported("rim-size", _CLAUSE, expected="48 bytes", got=f"{size} at index {index}")
     activity = element.get("active")
     if activity not in {"True", "False"} or not count:
         raise Malformed("rim-resource", f"index {index}: neither active nor inactive", clause=_CLAUSE)
-    return Golden(index, _name(element, index), tuple(_hashes(element, index, count))), activity == "True"
+    golden = Golden(index, _name(element, index), tuple(_hashes(element, index, count)))
+    if size != _DIGEST_BYTES:
+        raise Unsupported("rim-size", _CLAUSE, expected="48 bytes", got=f"{size} at index {index}")
+    return golden, activity == "True"
 
 
 def _hashes(element: etree._Element, index: int, count: int) -> Iterator[bytes]:
