@@ -31,11 +31,14 @@ class NrasRoots:
         nvidia: NVIDIA's service, by the pinned intermediates.
         mock_jwks_sha256: digest (lower-case hex) of one mock service's key set, or ``None``.
         intermediates: the pins; SHA-256 of DER certificates, lower-case hex.
+        key_sets: digests (lower-case hex) of key sets of NVIDIA's that the operator vouches for; their keys
+            need no certificate by a pinned intermediate.
     """
 
     nvidia: bool
     mock_jwks_sha256: str | None = None
     intermediates: frozenset[str] = NRAS_INTERMEDIATES_SHA256
+    key_sets: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

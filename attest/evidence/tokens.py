@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from attest import strict_json
@@ -36,9 +37,12 @@ class JwkSetCollateral:
 
     Args:
         jwks: the JSON document's bytes.
+        not_after: until when it may be used (aware): the issuer withdraws a key by leaving it out of the next
+            set. ``None`` for a set that the operator configured for good.
     """
 
     jwks: bytes
+    not_after: datetime | None = None
 
     def __repr__(self) -> str:
         return f"JwkSetCollateral({len(self.jwks)} bytes)"

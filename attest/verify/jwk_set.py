@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attest import strict_json
+from attest.evidence.tokens import JwkSetCollateral
 from attest.refusal import Malformed, Refused
 from attest.verify.x509 import UNREADABLE
 
@@ -55,6 +57,21 @@ class SigningKey:
 
     def __repr__(self) -> str:
         return f"SigningKey({len(self.chain)} certificates)"
+
+
+def require_usable(keys: JwkSetCollateral, now: datetime) -> None:
+    """Require that a key set may still be used at ``now`` (aware).
+
+    Raises:
+        Refused: ``jwks-expired``.
+    """
+    if keys.not_after is not None and now > keys.not_after:
+        raise Refused(
+            "jwks-expired",
+            "RFC 7517 section 5",
+            expected=f"a key set to be used until {keys.not_after.isoformat()}",
+            got=now.isoformat(),
+        )
 
 
 # Successes only are kept (an exception is not cached), and the result is a pure function of the bytes.
@@ -155,12 +172,12 @@ def _ec_key(entry: dict[str, Any]) -> ec.EllipticCurvePublicKey | None:
     x, y = (
         strict_json.b64url_decode(entry.get(name), name="jwks", max_bytes=_P384_BYTES) for name in ("x", "y")
     )
-    if len(x) != _P384_BYTES or len(y) != _P384_BYTES:
-        raise Malformed("jwks-coordinate", "not 48 bytes", clause="RFC 7518 section 6.2.1.2")
-    try:
+    try:  # neither is longer than 48 bytes, so a shorter one leaves too few for a point
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), b"\x04" + x + y)
     except ValueError as error:
-        raise Malformed("jwks-coordinate", "not on the curve", clause="RFC 7518 section 6.2.1") from error
+        raise Malformed(
+            "jwks-coordinate", "no point of the curve", clause="RFC 7518 section 6.2.1"
+        ) from error
 
 
 def _rsa_key(entry: dict[str, Any]) -> rsa.RSAPublicKey | None:

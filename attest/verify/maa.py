@@ -28,7 +28,7 @@ from attest.evidence.maa_claims import (
 )
 from attest.evidence.tokens import CompactToken
 from attest.refusal import Malformed, Refused
-from attest.verify.jwk_set import SigningKey, signing_key
+from attest.verify.jwk_set import SigningKey, require_usable, signing_key
 from attest.verify.jws import require_issuer, require_times, shown, verified_claims
 from attest.verify.x509 import require_current
 
@@ -93,7 +93,7 @@ class VerifiedMaa:
         runtime: ``x-ms-runtime`` as the token has it: the guest's keys, and what the client gave.
         fresh: whether it answers a nonce (or runtime data) of ours.
         issued_at: aware.
-        not_after: the earlier end of the token and of the key's certificate.
+        not_after: the earliest end of the token, the key's certificate and the key set.
     """
 
     vendor: Vendor
@@ -142,7 +142,7 @@ def verify_maa(
     with checks.step("MAA signing key", "trust file"):
         vendor = _choose_vendor(keys, policy, roots)
         key = signing_key(keys.jwks, parsed.key_id)
-        key_end = _key_end(key, now)
+        key_end = _key_end(key, keys, now)
         checks.passed(
             "MAA signing key", "trust file", expected="a configured key", got=vendor, expires=key_end
         )
@@ -207,8 +207,12 @@ def _choose_vendor(keys: JwkSetCollateral, policy: MaaPolicy, roots: MaaRoots) -
     )
 
 
-def _key_end(key: SigningKey, now: datetime) -> datetime | None:
-    return require_current(key.certificates[0], now, role="MAA signing key") if key.certificates else None
+def _key_end(key: SigningKey, keys: JwkSetCollateral, now: datetime) -> datetime | None:
+    require_usable(keys, now)
+    certified = (
+        require_current(key.certificates[0], now, role="MAA signing key") if key.certificates else None
+    )
+    return min((end for end in (certified, keys.not_after) if end is not None), default=None)
 
 
 def _tee_claims(claims: dict[str, Any], policy: MaaPolicy) -> dict[str, Any]:

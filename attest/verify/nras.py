@@ -23,7 +23,7 @@ from attest.collateral.tokens import MOCK_NRAS_ISSUER, NRAS_ISSUER, JwkSetCollat
 from attest.evidence.nras_claims import CLAUSE, NrasDevice, Version, read_device
 from attest.evidence.tokens import CompactToken, DetachedEat
 from attest.refusal import Refused, Unsupported
-from attest.verify.jwk_set import SigningKey, signing_key
+from attest.verify.jwk_set import SigningKey, require_usable, signing_key
 from attest.verify.jws import TokenTimes, require_issuer, require_times, shown, verified_claims
 from attest.verify.x509 import require_current
 from attest.verify.x509 import shown as shown_name
@@ -49,8 +49,8 @@ class VerifiedNras:
         nonce: that the devices answered, 32 bytes; ours, unless ``verify_nras`` was given none.
         devices: in the order in which they came.
         issued_at: the earliest moment of issue of a token.
-        not_after: the earliest end of a token, of the key's certificates, or of a chain that the service
-            checked.
+        not_after: the earliest end of a token, of the key set, of the key's certificates, or of a chain that
+            the service checked.
     """
 
     vendor: Vendor
@@ -176,14 +176,20 @@ def _choose_vendor(keys: JwkSetCollateral, roots: NrasRoots) -> tuple[Vendor, st
 def _trusted_key(
     token: CompactToken, keys: JwkSetCollateral, vendor: Vendor, roots: NrasRoots, now: datetime
 ) -> tuple[SigningKey, datetime | None]:
-    """The key that a token names, and when its certificates end; a mock's keys have none."""
+    """The key that a token names, and when it ends; a mock's keys have no certificates."""
+    require_usable(keys, now)
     key = signing_key(keys.jwks, token.key_id)
-    if vendor == "mock":
-        return key, None
-    return key, _require_certified(key, roots, now)
+    certified = None
+    if vendor == "nvidia":
+        if hashlib.sha256(keys.jwks).hexdigest() not in roots.key_sets:
+            _require_certified(key, roots)
+        certified = min(
+            (require_current(each, now, role="NRAS signing key") for each in key.certificates), default=None
+        )
+    return key, min((end for end in (certified, keys.not_after) if end is not None), default=None)
 
 
-def _require_certified(key: SigningKey, roots: NrasRoots, now: datetime) -> datetime:
+def _require_certified(key: SigningKey, roots: NrasRoots) -> None:
     clause = "NVIDIA NRAS, key set"
     if len(key.chain) != _KEY_CHAIN:
         raise Refused(
@@ -211,10 +217,6 @@ def _require_certified(key: SigningKey, roots: NrasRoots, now: datetime) -> date
         raise Refused(
             "nras-key-chain", clause, expected="a certificate signed by the intermediate", got="another"
         ) from error
-    return min(
-        require_current(leaf, now, role="NRAS signing key"),
-        require_current(intermediate, now, role="NRAS intermediate"),
-    )
 
 
 def _version(claims: dict[str, Any]) -> Version:

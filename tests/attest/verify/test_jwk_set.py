@@ -91,7 +91,7 @@ def test_an_entry_that_is_not_asked_for_may_be_of_any_kind() -> None:
         (jwks(EC_ENTRY | {"x": OTHER_EC["x"]}), "jwks-coordinate"),
         (jwks({name: EC_ENTRY[name] for name in ("kty", "kid", "crv", "x")}), "jwks-base64"),
         (jwks(EC_ENTRY | {"x5c": "MII"}), "jwks-form"),
-        (jwks(EC_ENTRY | {"x5c": ["AA=="] * 9}), "jwks-form"),
+        (jwks(RSA_ENTRY | {"x5c": RSA_ENTRY["x5c"] * 9}), "jwks-form"),
         (jwks(EC_ENTRY | {"x5c": ["AA=="]}), "jwks-certificate"),
         (jwks(EC_ENTRY | {"x5c": [base64.b64encode(bytes(40_000)).decode()]}), "jwks-too-large"),
         (jwks(rsa_entry(2047, 65537)), "jwks-key-kind"),

@@ -287,3 +287,34 @@ def test_a_key_set_of_somebody_elses_key(vectors: Path) -> None:
         with pytest.raises(Refused) as refusal:
             judge_nras(case, vectors, CheckList(), replace(NVIDIA, intermediates=pinned))
         assert refusal.value.code == "nras-key-chain"
+
+
+def test_a_key_set_that_the_operator_vouches_for(vectors: Path) -> None:
+    """A key set named by its digest needs no pinned intermediate; its certificates must still be current."""
+    case = NRAS_CASES[0]
+    digest = hashlib.sha256((vectors / case.keys).read_bytes()).hexdigest()
+    roots = NrasRoots(nvidia=True, intermediates=frozenset(), key_sets=frozenset({digest}))
+    assert judge_nras(case, vectors, CheckList(), roots).vendor == "nvidia"
+    late = next(each for each in NRAS_CASES if each.code == "certificate-expired")
+    with pytest.raises(Refused) as refusal:
+        judge_nras(late, vectors, CheckList(), roots)
+    assert refusal.value.code == "certificate-expired"
+    with pytest.raises(Refused) as refusal:
+        judge_nras(case, vectors, CheckList(), replace(roots, nvidia=False))
+    assert refusal.value.code == "nras-root-not-trusted"
+
+
+def test_a_chain_that_only_looks_pinned(vectors: Path) -> None:
+    """The pinned intermediate beside a certificate that it did not sign is no chain."""
+    case = NRAS_CASES[0]
+    document = json.loads((vectors / JOINT_KEYS).read_bytes())
+    kid = DetachedEat.parse((vectors / case.file).read_bytes()).overall.key_id
+    key = next(key for key in document["keys"] if key["kid"] == kid)
+    leaf = bytearray(base64.b64decode(key["x5c"][0]))
+    leaf[-1] ^= 1
+    own = base64.b64decode(json.loads(MockMaa.create().keys.jwks)["keys"][0]["x5c"][0])
+    for forged, kty in ((bytes(leaf), "EC"), (own, "RSA")):
+        entry = {"kty": kty, "kid": kid, "x5c": [base64.b64encode(forged).decode(), key["x5c"][1]]}
+        with pytest.raises(Refused) as refusal:
+            judge_nras(case, vectors, CheckList(), keys=json.dumps({"keys": [entry]}).encode())
+        assert refusal.value.code == "nras-key-chain"

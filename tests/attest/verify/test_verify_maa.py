@@ -368,6 +368,14 @@ def test_policies_that_say_nothing(changed: dict[str, Any]) -> None:
     assert caught.value.code == "maa-policy"
 
 
+def test_a_key_set_has_an_end() -> None:
+    """A key set that was fetched too long ago refuses, and ends the verdict if it ends first."""
+    end = NOW + timedelta(minutes=5)
+    keys, token = replace(KEYS, not_after=end), SERVICE.token(NONCE, now=NOW)
+    assert judge(token, keys=keys, now=end).not_after == end
+    assert refusal(lambda: judge(token, keys=keys, now=end + timedelta(seconds=1))).code == "jwks-expired"
+
+
 def test_a_certificate_that_has_ended() -> None:
     """The key's certificate must be valid, and ends the verdict if it ends first."""
     token = SERVICE.token(NONCE, now=datetime(2050, 12, 30, 20, tzinfo=UTC))

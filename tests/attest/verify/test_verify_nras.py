@@ -28,6 +28,7 @@ NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 NONCE = bytes(range(32))
 SERVICE = MockNras.create()
 ROOTS = nras_roots(SERVICE)
+KEYS = SERVICE.keys
 ALL = (MockDevice("GPU-0"), MockDevice("GPU-1"), MockDevice("SWITCH-0"))
 
 
@@ -36,7 +37,7 @@ def judge(
     *,
     nonce: bytes | None = NONCE,
     now: datetime = NOW,
-    keys: JwkSetCollateral = SERVICE.keys,
+    keys: JwkSetCollateral = KEYS,
     roots: NrasRoots = ROOTS,
     checks: CheckList | None = None,
 ) -> VerifiedNras:
@@ -412,6 +413,14 @@ def test_a_mock_is_never_nvidia() -> None:
     assert judge(answer, roots=both).vendor == "mock"
     real = SERVICE.answer(NONCE, now=NOW, changed={"iss": "https://nras.attestation.nvidia.com"})
     assert refusal(lambda: judge(real, roots=both)).code == "nras-issuer"
+
+
+def test_a_key_set_has_an_end() -> None:
+    """A key set that was fetched too long ago refuses, and ends the verdict if it ends first."""
+    end = NOW + timedelta(minutes=5)
+    keys, answer = replace(KEYS, not_after=end), SERVICE.answer(NONCE, now=NOW)
+    assert judge(answer, keys=keys, now=end).not_after == end
+    assert refusal(lambda: judge(answer, keys=keys, now=end + timedelta(seconds=1))).code == "jwks-expired"
 
 
 def test_a_time_without_a_zone_is_a_bug() -> None:
