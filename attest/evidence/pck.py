@@ -6,6 +6,7 @@ One extension holds everything: a sequence of (identifier, value) pairs under 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -51,31 +52,37 @@ class PckPlatform:
             Malformed: ``tdx-pck-extension`` if it is missing or not in the one DER form, and the codes of
                 a reader: ``tdx-pck-extension-truncated``, ``tdx-pck-extension-trailing-bytes``.
         """
-        pairs = _pairs(_extension(certificate))
-        tcb = _pairs(_value(pairs, _TCB, _SEQUENCE, None), prefix=_OID_PREFIX + _TCB)
-        return cls(
-            fmspc=_value(pairs, _FMSPC, _OCTET_STRING, 6),
-            pceid=_value(pairs, _PCEID, _OCTET_STRING, 2),
-            components=tuple(_integer(tcb, number, 0xFF) for number in range(1, COMPONENTS + 1)),
-            pcesvn=_integer(tcb, _PCESVN, 0xFFFF),
-            cpusvn=_value(tcb, bytes([_CPUSVN]), _OCTET_STRING, 16),
-        )
+        return _platform(_extension(certificate))
+
+
+# A pure function of the bytes, and a platform's are the same in every quote it makes.
+@lru_cache(maxsize=64)
+def _platform(value: bytes) -> PckPlatform:
+    reader = Reader(value, _NAME)
+    tag, body = _element(reader)
+    reader.end()
+    if tag != _SEQUENCE:
+        raise _malformed("not a sequence")
+    pairs = _pairs(body)
+    tcb = _pairs(_value(pairs, _TCB, _SEQUENCE, None), prefix=_OID_PREFIX + _TCB)
+    return PckPlatform(
+        fmspc=_value(pairs, _FMSPC, _OCTET_STRING, 6),
+        pceid=_value(pairs, _PCEID, _OCTET_STRING, 2),
+        components=tuple(_integer(tcb, number, 0xFF) for number in range(1, COMPONENTS + 1)),
+        pcesvn=_integer(tcb, _PCESVN, 0xFFFF),
+        cpusvn=_value(tcb, bytes([_CPUSVN]), _OCTET_STRING, 16),
+    )
 
 
 def _extension(certificate: x509.Certificate) -> bytes:
-    """The body of the extension's outer sequence."""
+    """The extension's value."""
     try:
         value = certificate.extensions.get_extension_for_oid(SGX_EXTENSION).value
     except x509.ExtensionNotFound as error:
         raise _malformed("missing") from error
     if not isinstance(value, x509.UnrecognizedExtension):
         raise _malformed("of another form")
-    reader = Reader(value.value, _NAME)
-    tag, body = _element(reader)
-    reader.end()
-    if tag != _SEQUENCE:
-        raise _malformed("not a sequence")
-    return body
+    return value.value
 
 
 def _pairs(body: bytes, *, prefix: bytes = _OID_PREFIX) -> dict[bytes, tuple[int, bytes]]:

@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attest.collateral.tdx import INTEL_ROOT_SHA256, TdxRoots, intel_root
 from attest.evidence.tdx_evidence import TdxCollateral
@@ -46,6 +45,7 @@ class Chain:
     """Certificates that hold each other up, leaf first, root last."""
 
     certificates: tuple[x509.Certificate, ...]
+    names: tuple[str, ...]
 
     @property
     def leaf(self) -> x509.Certificate:
@@ -69,8 +69,8 @@ class Chain:
             Refused: ``certificate-not-yet-valid`` or ``certificate-expired``.
         """
         return min(
-            require_current(certificate, now, role=common_name(certificate.subject, role="chain"))
-            for certificate in self.certificates
+            require_current(certificate, now, role=name)
+            for certificate, name in zip(self.certificates, self.names, strict=True)
         )
 
 
@@ -106,7 +106,7 @@ def platform_chain(certificates: tuple[bytes, ...], root: bytes) -> Chain:
         Malformed: ``certificate-malformed``.
     """
     chain = verified_chain((*certificates[:-1], root))
-    names = [common_name(certificate.subject, role="PCK chain") for certificate in chain.certificates]
+    names = chain.names
     if names[0] != PCK_NAME or names[1] not in PCK_AUTHORITIES or names[2] != ROOT_NAME:
         raise _other_names(names)
     return chain
@@ -120,10 +120,9 @@ def signing_chain(pem: str, root: bytes, *, role: str) -> Chain:
         Malformed: ``tdx-pck-pem``, ``certificate-malformed``.
     """
     chain = _chain_of_two(pem, root, role=role)
-    names = [common_name(certificate.subject, role=role) for certificate in chain.certificates]
     # Whoever else may sign under this root, platforms above all, may not say what is up to date.
-    if names != [SIGNING_NAME, ROOT_NAME]:
-        raise _other_names(names)
+    if chain.names != (SIGNING_NAME, ROOT_NAME):
+        raise _other_names(chain.names)
     return chain
 
 
@@ -136,13 +135,13 @@ def require_unrevoked(
         Refused: ``certificate-revoked``, ``crl-*``, ``tdx-pck-crl-issuer``, ``tdx-collateral-chain``.
         Malformed: ``crl-malformed``.
     """
-    stated = _chain_of_two(collateral.pck_crl_issuer_chain, root, role="PCK CRL issuer").leaf
-    if _identity(stated) != _identity(platform.authority):
+    stated = _chain_of_two(collateral.pck_crl_issuer_chain, root, role="PCK CRL issuer")
+    if not _is_same(stated.leaf, platform.authority):
         raise Refused(
             "tdx-pck-crl-issuer",
             CHAIN_CLAUSE,
             expected="the authority that issued the PCK certificate",
-            got=common_name(stated.subject, role="PCK CRL issuer"),
+            got=f"{stated.names[0]}, or another key of that name",
         )
     root_list = verify_crl(collateral.root_ca_crl, platform.root, now, scheme=verify_p256)
     pck_list = verify_crl(collateral.pck_crl, platform.authority, now, scheme=verify_p256)
@@ -186,16 +185,17 @@ def verified_chain(certificates: tuple[bytes, ...]) -> Chain:
     for index, der in enumerate(certificates):
         issuer = loaded[min(index + 1, len(loaded) - 1)]
         verify_issued(loaded[index], der, issuer, role=f"certificate {index}", scheme=verify_p256)
-    return Chain(loaded)
+    return Chain(
+        loaded, tuple(common_name(each.subject, role=f"certificate {i}") for i, each in enumerate(loaded))
+    )
 
 
-def _identity(certificate: x509.Certificate) -> tuple[x509.Name, bytes]:
-    """Who it is: name and key. A certificate may be issued anew for the same authority."""
-    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return certificate.subject, key
+def _is_same(one: x509.Certificate, other: x509.Certificate) -> bool:
+    """Whether both are of one authority: name and key. A certificate may be issued anew."""
+    return one == other or (one.subject == other.subject and one.public_key() == other.public_key())
 
 
-def _other_names(names: list[str]) -> Refused:
+def _other_names(names: tuple[str, ...]) -> Refused:
     return Refused(
         "tdx-chain-names",
         CHAIN_CLAUSE,
