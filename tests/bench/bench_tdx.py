@@ -4,8 +4,8 @@
 
 Each figure is the median of N single calls, in processor time of the calling thread (the wall's on an idle
 machine), ours and bare dcap-qvl side by side on the same evidence in turn. ``verify_tdx`` does all that
-dcap-qvl does, by itself, and then asks it: it can never be faster. ``cold`` is the same with every cache emptied
-first: a process's first quote of a platform. Goal: 3 ms.
+dcap-qvl does, by itself, and then asks it: it can never be faster. ``cold`` is the same with every cache
+emptied first: a process's first quote of a platform. Goal: 3 ms.
 """
 
 from __future__ import annotations
