@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import sys
@@ -85,6 +86,10 @@ class AnnouncingServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http="httptools",  # named, so that a missing one is an error and not a slower gateway
+                loop="uvloop",
+                ws="none",
+                proxy_headers=False,  # nothing here goes by the caller's address
                 log_level="warning",
                 access_log=False,  # it would name paths and clients; the audit log is the record
                 server_header=False,
@@ -102,6 +107,9 @@ class AnnouncingServer(uvicorn.Server):
         await super().startup(sockets)
         if self.should_exit:
             return
+        # What is here now stays to the end: the collector need not go through it again and again.
+        gc.collect()
+        gc.freeze()
         url = f"http://{self._settings.host}:{self._port}"
         if self._output.as_json:
             ready = {"ready": True, "url": url, "port": self._port, "runtime_url": self._settings.runtime_url}

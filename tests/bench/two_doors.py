@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import socket
 import sys
 import uuid
+from typing import Literal
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,7 +26,7 @@ from runtime.api.exchange import SCOPE_KEY, Exchange
 from runtime.api.inner import InnerApp
 from runtime.dev import mock_attester, stub_model
 from runtime.engine.stub import StubSettings
-from runtime.serve import compose, load_served_model
+from runtime.serve import compose, load_served_model, server_config
 from runtime.settings import ServeSettings
 
 MAX_BODY_BYTES = 8 << 20
@@ -41,14 +43,11 @@ def plain(inner: ASGIApp) -> ASGIApp:
     return app
 
 
-def server(app: ASGIApp, lifespan: str) -> tuple[uvicorn.Server, socket.socket]:
-    """A server on a free loopback port; the engine's life hangs on one of the two."""
+def server(app: ASGIApp, lifespan: Literal["on", "off"]) -> tuple[uvicorn.Server, socket.socket]:
+    """A server as the product's, on a free loopback port; the engine's life hangs on one of the two."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    config = uvicorn.Config(
-        app, log_level="error", http="auto", lifespan="on" if lifespan == "on" else "off", access_log=False
-    )
-    return uvicorn.Server(config), listener
+    return uvicorn.Server(server_config(app, lifespan=lifespan)), listener
 
 
 async def serve(arguments: argparse.Namespace) -> None:
@@ -75,6 +74,8 @@ async def serve(arguments: argparse.Namespace) -> None:
     ]
     while not (sealed_server.started and plain_server.started):  # noqa: ASYNC110 (uvicorn has no event for it)
         await asyncio.sleep(0.05)
+    gc.collect()
+    gc.freeze()  # as AnnouncingServer does
     ports = {"sealed": sealed_socket.getsockname()[1], "plain": plain_socket.getsockname()[1]}
     sys.stdout.write(json.dumps({"ready": True, **ports}) + "\n")
     sys.stdout.flush()
