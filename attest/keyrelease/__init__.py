@@ -1,0 +1,1 @@
+"""Secure key release: under which attestation a key store hands a key to an enclave."""
