@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attest import strict_json
+from attest.evidence.tokens import JwkSetCollateral
 from attest.mock.maa import MockMaa
 from attest.mock.nras import MockNras
 from attest.refusal import Refused
-from attest.verify.jwk_set import MAX_JWKS_BYTES, MAX_KEYS, signing_key
+from attest.verify.jwk_set import MAX_CHAIN, MAX_JWKS_BYTES, MAX_KEYS, require_usable, signing_key
 
 EC_ENTRY: dict[str, Any] = json.loads(MockNras.create().keys.jwks)["keys"][0] | {"kid": "k"}
 OTHER_EC: dict[str, Any] = json.loads(MockNras.create().keys.jwks)["keys"][0]
@@ -59,6 +61,20 @@ def test_keys_of_both_kinds() -> None:
 def test_an_entry_that_is_not_asked_for_may_be_of_any_kind() -> None:
     """A key of tomorrow's kind does not take the others with it."""
     signing_key(jwks({"kty": "AKP", "kid": "new", "pub": "?"}, EC_ENTRY), "k")
+
+
+def test_bounds_are_inclusive() -> None:
+    """As many keys and certificates as are allowed are read; so is a set at its last moment."""
+    others = ({"kid": str(number)} for number in range(MAX_KEYS - 1))
+    assert signing_key(jwks(EC_ENTRY, *others), "k").key_id == "k"
+    assert len(signing_key(jwks(RSA_ENTRY | {"x5c": RSA_ENTRY["x5c"] * MAX_CHAIN}), "k").chain) == MAX_CHAIN
+    end = datetime(2026, 6, 1, tzinfo=UTC)
+    require_usable(JwkSetCollateral(jwks(EC_ENTRY)), end)
+    keys = JwkSetCollateral(jwks(EC_ENTRY), end)
+    require_usable(keys, end)
+    with pytest.raises(Refused) as caught:
+        require_usable(keys, end + timedelta(microseconds=1))
+    assert caught.value.code == "jwks-expired"
 
 
 @pytest.mark.parametrize(
