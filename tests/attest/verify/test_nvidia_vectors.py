@@ -352,3 +352,16 @@ def test_chains_without_their_root_end_in_ours(nvidia_vectors: Path) -> None:
         with pytest.raises(Refused):
             verify_report(chain(*broken), NVIDIA, nonce=None, now=SUMMER_2025, checks=CheckList())
     assert x509.load_pem_x509_certificate(f"-----BEGIN{blocks[-1]}".encode()).subject.rfc4514_string()
+
+
+def test_golden_values_of_another_vendor(nvidia_vectors: Path, gpu_world: GpuWorld) -> None:
+    """Where mock and genuine roots are both trusted, a genuine device still needs genuine golden values."""
+    evidence, good = complete(nvidia_vectors)
+    both = replace(gpu_world.roots, nvidia=True)
+    verify_gpu(evidence, good, both, nonce=None, now=SUMMER_2025, checks=CheckList())
+    for mixed in (
+        replace(good, driver_rim=gpu_world.collateral().driver_rim),
+        replace(good, vbios_rim=gpu_world.collateral().vbios_rim),
+    ):
+        with pytest.raises(Refused, match="rim-vendor"):
+            verify_gpu(evidence, mixed, both, nonce=None, now=SUMMER_2025, checks=CheckList())
