@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from runtime.engine.base import (
     EngineInfo,
@@ -54,7 +54,7 @@ class StubEngine:
         self._settings = settings or StubSettings()
         self.info = info or EngineInfo("stub", "stub", 1 << 20, "none")
         self._running = False
-        self._stats = EngineStats(0, 0, 0, 0, 0, 0, 0, 0)
+        self._counts = dict.fromkeys((field.name for field in fields(EngineStats)), 0)
 
     async def start(self) -> None:
         """Take requests from now on."""
@@ -66,7 +66,7 @@ class StubEngine:
 
     def stats(self) -> EngineStats:
         """Counters, free of content."""
-        return self._stats
+        return EngineStats(**self._counts)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenOutput]:
         """Emit the cycle.
@@ -109,6 +109,5 @@ class StubEngine:
         return replace(output, finish_reason="length" if total == request.params.max_tokens else "stop")
 
     def _count(self, **changes: int) -> None:
-        self._stats = replace(
-            self._stats, **{name: getattr(self._stats, name) + change for name, change in changes.items()}
-        )
+        for name, change in changes.items():
+            self._counts[name] += change
