@@ -18,7 +18,7 @@ _ERRORS = {
 @cache
 def gateway_document() -> dict[str, Any]:
     """The document as JSON."""
-    return openapi.document(
+    document = openapi.document(
         "Sealgate gateway",
         version=version("sealgate"),
         errors=_ERRORS,
@@ -52,6 +52,12 @@ def gateway_document() -> dict[str, Any]:
         },
         api_keys=True,
     )
+    # The runtime's errors plus what only a gateway can add (gateway.errors.GatewayError.body).
+    document["components"]["schemas"]["ErrorDetail"]["properties"] |= {
+        "refusal": {"type": "string", "description": "The check that refused, where one did."},
+        "request_id": {"type": "string", "description": "Names the request in the gateway's log."},
+    }
+    return document
 
 
 def _json(description: str) -> dict[str, Any]:
