@@ -244,6 +244,8 @@ def _require_nonce(
     if nonce is None:
         checks.noted("MAA nonce", CLAUSE, expected="an answer to our nonce", got="none was asked for")
         return
+    if not nonce:
+        raise ValueError("an empty nonce asks nothing")
     if policy.kind == "azurevm":
         payload = _object(runtime, "client-payload")
         answered = strict_json.b64decode(payload.get("nonce"), name="maa", max_bytes=MAX_NONCE_BYTES)

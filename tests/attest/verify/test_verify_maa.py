@@ -87,6 +87,12 @@ def test_a_saved_token_is_noted_and_not_fresh() -> None:
     assert [row.name for row in checks if row.outcome is Outcome.NOTED] == ["MAA nonce"]
 
 
+def test_an_empty_nonce_is_a_bug() -> None:
+    """Every token with an empty payload would answer it."""
+    with pytest.raises(ValueError, match="empty"):
+        judge(SERVICE.token(b"", now=NOW), nonce=b"")
+
+
 @pytest.mark.parametrize(("kind", "tee"), KINDS)
 def test_another_nonce(kind: AttestationKind, tee: TeeKind) -> None:
     """A token that answers somebody else refuses, whichever way the nonce travels."""
