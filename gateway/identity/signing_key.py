@@ -1,6 +1,7 @@
 """The gateway's own Ed25519 key: what makes it a tenant of a runtime.
 
-Its RFC 7638 thumbprint is the tenant's name inside the runtime. There is no recovery: a new key is a new tenant.
+Its RFC 7638 thumbprint is the tenant's name inside the runtime. There is no recovery: a new key is a new
+tenant.
 """
 
 from __future__ import annotations
