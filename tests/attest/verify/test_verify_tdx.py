@@ -297,6 +297,19 @@ def test_status(platform: str, module: str, qe: str, status: str, world: TdxWorl
     assert verified.advisory_ids == ("INTEL-SA-00001",)
 
 
+def test_advisories_of_every_part(world: TdxWorld) -> None:
+    """Platform, module and quoting enclave explain themselves, each advisory once."""
+
+    def module(info: dict[str, Any]) -> None:
+        info["tdxModuleIdentities"][0]["tcbLevels"][0]["advisoryIDs"] = ["INTEL-SA-2", "INTEL-SA-1"]
+
+    def enclave(identity: dict[str, Any]) -> None:
+        identity["tcbLevels"][0]["advisoryIDs"] = ["INTEL-SA-3"]
+
+    collateral = world.collateral(module, enclave, tcb=MockTcb(advisory_ids=("INTEL-SA-1",)))
+    assert world.verify(None, collateral).advisory_ids == ("INTEL-SA-1", "INTEL-SA-2", "INTEL-SA-3")
+
+
 @pytest.mark.parametrize("part", ["platform", "module", "qe"])
 def test_revoked_versions(part: str, world: TdxWorld) -> None:
     """Revoked is never a status to be appraised."""
