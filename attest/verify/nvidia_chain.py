@@ -91,14 +91,14 @@ def verify_chain(ders: tuple[bytes, ...], roots: NvidiaRoots, hierarchy: Hierarc
     """
     if not 0 < len(ders) <= MAX_CERTIFICATES:
         raise Malformed(f"{hierarchy}-chain-length", f"{len(ders)} certificates", clause=CLAUSE)
-    last = load_certificate(ders[-1], role=_role(hierarchy, len(ders) - 1))
+    last = _loaded(ders[-1], _role(hierarchy, len(ders) - 1))
     sent_root = ders[-1] if last.issuer == last.subject else None
     vendor, root_der = _choose_root(sent_root, roots, hierarchy)
     below = ders[:-1] if sent_root is not None else ders
     if not below:
         raise Malformed(f"{hierarchy}-chain-length", "a root alone", clause=CLAUSE)
     certificates = _verify_signatures(below, root_der, hierarchy)
-    root = load_certificate(root_der, role=f"{_WORDS[hierarchy]} root")
+    root = _loaded(root_der, _role(hierarchy, len(below)))
     _require_signer(certificates[0], hierarchy)
     return NvidiaChain(vendor, certificates, root, hashlib.sha256(root_der).hexdigest())
 
@@ -129,7 +129,13 @@ def _verify_signatures(
     issuers = (*ders[1:], root_der)
     for place, (der, issuer) in enumerate(zip(ders, issuers, strict=True)):
         _verify_step(der, issuer, _role(hierarchy, place), _role(hierarchy, place + 1), place)
-    return tuple(load_certificate(der, role=_role(hierarchy, place)) for place, der in enumerate(ders))
+    return tuple(_loaded(der, _role(hierarchy, place)) for place, der in enumerate(ders))
+
+
+@lru_cache(maxsize=128)
+def _loaded(der: bytes, role: str) -> x509.Certificate:
+    """A certificate, parsed once."""
+    return load_certificate(der, role=role)
 
 
 # Successes only are kept, and the result is a pure function of the bytes. The GPUs of one board share all
@@ -137,8 +143,8 @@ def _verify_signatures(
 @lru_cache(maxsize=128)
 def _verify_step(der: bytes, issuer_der: bytes, role: str, issuer_role: str, authorities_below: int) -> None:
     """Require that one certificate issued another, with ``authorities_below`` more beneath the issuer."""
-    issuer = load_certificate(issuer_der, role=issuer_role)
-    verify_issued(load_certificate(der, role=role), der, issuer, role=role, scheme=verify_p384)
+    issuer = _loaded(issuer_der, issuer_role)
+    verify_issued(_loaded(der, role), der, issuer, role=role, scheme=verify_p384)
     limit = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
     if limit is not None and limit < authorities_below:
         raise Refused(
