@@ -16,7 +16,6 @@ from typing import Any, Final, Literal
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.x509.oid import SignatureAlgorithmOID
 
 from attest.checks import CheckList
 from attest.collateral.tokens import MOCK_NRAS_ISSUER, NRAS_ISSUER, JwkSetCollateral, NrasRoots
@@ -203,11 +202,7 @@ def _require_certified(key: SigningKey, roots: NrasRoots) -> None:
         raise Refused("nras-key-chain", clause, expected="a pinned intermediate", got=got)
     leaf, intermediate = key.certificates
     issuer_key = intermediate.public_key()
-    if (
-        leaf.issuer != intermediate.subject
-        or leaf.signature_algorithm_oid != SignatureAlgorithmOID.RSA_WITH_SHA256
-        or not isinstance(issuer_key, rsa.RSAPublicKey)
-    ):
+    if leaf.issuer != intermediate.subject or not isinstance(issuer_key, rsa.RSAPublicKey):
         raise Refused(
             "nras-key-chain", clause, expected=shown_name(intermediate.subject), got=shown_name(leaf.issuer)
         )

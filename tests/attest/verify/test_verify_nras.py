@@ -110,6 +110,15 @@ def test_the_verdict_ends_with_the_first_chain_that_ends() -> None:
     assert late.code == "nras-certificate-chain"
 
 
+@pytest.mark.parametrize("text", ["", "ab", "00" * 33])
+def test_a_saved_answer_must_have_a_whole_nonce(text: str) -> None:
+    """Without a nonce of ours to compare with, its form is all that is left to judge."""
+    answer = SERVICE.answer(
+        NONCE, (MockDevice("GPU-0", {"eat_nonce": text}),), now=NOW, changed={"eat_nonce": text}
+    )
+    assert refusal(lambda: judge(answer, nonce=None)).code == "nras-nonce"
+
+
 REQUIRED = {
     version: {
         claim
