@@ -80,7 +80,6 @@ def create_app(settings: Settings, *, transport: httpx2.AsyncBaseTransport | Non
         ),
         reader=enclave_atom(reference.digest),
         allow_mock=settings.allow_mock,
-        clock=utc_now,
     )
 
     @asynccontextmanager

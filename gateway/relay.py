@@ -23,10 +23,9 @@ it stands, which hangs up on the runtime and is logged.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
 
 from attest.appraise import AttestedRuntime
 from gateway.errors import GatewayError, PolicyDenied
@@ -99,7 +98,6 @@ class Relay:
         upstream: what carries sealed requests.
         reader: the ``enclave:`` atom that a runtime is while its verdict holds.
         allow_mock: the setting.
-        clock: the time, aware.
     """
 
     def __init__(
@@ -111,7 +109,6 @@ class Relay:
         upstream: Upstream,
         reader: str,
         allow_mock: bool,
-        clock: Callable[[], datetime],
     ) -> None:
         self._verdicts = verdicts
         self._policies = policies
@@ -119,7 +116,6 @@ class Relay:
         self._upstream = upstream
         self._reader = reader
         self._allow_mock = allow_mock
-        self._clock = clock
 
     async def relay(self, call: Call) -> AsyncGenerator[AnswerStart | bytes | AnswerEnd]:
         """Answer one call: an ``AnswerStart``, bytes as they may be released, an ``AnswerEnd``.
