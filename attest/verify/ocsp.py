@@ -10,6 +10,7 @@ import hashlib
 import warnings
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -56,10 +57,12 @@ class OcspAnswer:
     """One response, read and not verified yet.
 
     Args:
+        der: the bytes.
         response: as the library reads it.
         responder: DER of the one certificate in it.
     """
 
+    der: bytes
     response: ocsp.OCSPResponse
     responder: bytes
 
@@ -86,7 +89,7 @@ class OcspAnswer:
             raise Malformed("ocsp-malformed", clause=_CLAUSE) from error
         if len(responders) != 1:
             raise Malformed("ocsp-malformed", f"{len(responders)} certificates", clause=_CLAUSE)
-        return cls(response, responders[0])
+        return cls(der, response, responders[0])
 
     def speaks_of(self, issued: Issued) -> bool:
         """Whether the answer is about a certificate: same serial number, and same issuer by name and key."""
@@ -107,11 +110,8 @@ def require_good(answer: OcspAnswer, issued: Issued, now: datetime) -> datetime:
         Malformed: ``ocsp-malformed``.
     """
     response, role = answer.response, f"OCSP responder for the {issued.role}"
-    responder = load_certificate(answer.responder, role=role)
-    _require_appointed(responder, answer, issued, role)
+    responder = _proved_responder(answer.der, issued.issuer.public_bytes(Encoding.DER), role)
     responder_end = require_current(responder, now, role=role)
-    _verify_signature(response, responder, role)
-    _require_no_critical_extension(response)
     if response.next_update_utc is None:
         raise Malformed("ocsp-malformed", "no nextUpdate: the answer would never end", clause=_CLAUSE)
     require_window(
@@ -125,8 +125,29 @@ def require_good(answer: OcspAnswer, issued: Issued, now: datetime) -> datetime:
     return min(response.next_update_utc, responder_end)
 
 
-def _require_appointed(responder: x509.Certificate, answer: OcspAnswer, issued: Issued, role: str) -> None:
-    """The issuer signed the responder's certificate, and for this purpose (RFC 6960 section 4.2.2.2)."""
+# Successes only are kept, and the result is a pure function of the bytes: the devices of a board share most
+# answers. Dates and status are judged at every use. Bounded, since the bytes may be an attacker's.
+@lru_cache(maxsize=256)
+def _proved_responder(der: bytes, issuer_der: bytes, role: str) -> x509.Certificate:
+    """The responder's certificate, if ``issuer_der`` appointed it and it signed the answer."""
+    answer = OcspAnswer.parse(der)
+    responder = load_certificate(answer.responder, role=role)
+    _require_purpose(responder)
+    verify_issued(
+        responder,
+        answer.responder,
+        load_certificate(issuer_der, role="issuer"),
+        role=role,
+        scheme=verify_p384,
+        understood=(x509.OID_EXTENDED_KEY_USAGE,),
+    )
+    _verify_signature(answer.response, responder, role)
+    _require_no_critical_extension(answer.response)
+    return responder
+
+
+def _require_purpose(responder: x509.Certificate) -> None:
+    """The certificate is for this purpose (RFC 6960 section 4.2.2.2)."""
     try:
         usage = responder.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         appointed = ExtendedKeyUsageOID.OCSP_SIGNING in usage
@@ -136,14 +157,6 @@ def _require_appointed(responder: x509.Certificate, answer: OcspAnswer, issued: 
         raise Refused(
             "ocsp-responder", "RFC 6960 section 4.2.2.2", expected="OCSPSigning", got=shown(responder.subject)
         )
-    verify_issued(
-        responder,
-        answer.responder,
-        issued.issuer,
-        role=role,
-        scheme=verify_p384,
-        understood=(x509.OID_EXTENDED_KEY_USAGE,),
-    )
 
 
 def _verify_signature(response: ocsp.OCSPResponse, responder: x509.Certificate, role: str) -> None:

@@ -29,7 +29,7 @@ from attest.collateral.nvidia import NvidiaRoots
 from attest.evidence.spdm import SpdmReport
 from attest.mock.nvidia import MockGpuVendor
 from attest.mock.nvidia_report import MockGpu
-from attest.verify import nvidia_chain
+from attest.verify import nvidia_chain, ocsp
 from attest.verify.gpu_set import verify_gpu_set
 from attest.verify.nvidia import verify_gpu
 from attest.verify.rim import verify_rim
@@ -59,6 +59,7 @@ def forget() -> None:
     verify_rim.cache_clear()
     nvidia_chain._verify_step.cache_clear()
     nvidia_chain._loaded.cache_clear()
+    ocsp._proved_responder.cache_clear()
 
 
 def figures(repeat: int) -> dict[str, float]:
