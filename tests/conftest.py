@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How fast a shared machine makes examples is not what a property says.
+settings.register_profile("sealgate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sealgate")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -18,6 +18,7 @@ from gateway.cli.processes import interruptible
 from gateway.settings import Settings, load_settings
 
 _BACKLOG = 2048
+_KEEP_ALIVE_S = 60  # an application that pauses between requests keeps its connection
 _GRACE_S = 5
 """How long running answers may take to end after SIGTERM before they are cut off."""
 
@@ -94,6 +95,7 @@ class AnnouncingServer(uvicorn.Server):
                 access_log=False,  # it would name paths and clients; the audit log is the record
                 server_header=False,
                 date_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=_GRACE_S,
                 lifespan="on",
             )
