@@ -204,6 +204,18 @@ def test_leaf_of_another_curve_or_name_or_purpose(gpu_world: GpuWorld) -> None:
     assert code_of(gpu_world, evidence=_evidence_of(gpu_world, ca.certificate, key)) == "certificate-usage"
 
 
+def test_an_authority_of_another_curve(gpu_world: GpuWorld) -> None:
+    """Every authority has a P-384 key, though its signature would verify."""
+    small = authority(
+        "small", ec.generate_private_key(ec.SECP256R1()), gpu_world.vendor.provisioner, issued_at=NOW
+    )
+    key = gpu_world.vendor.device(PLAIN)[0].key
+    child = leaf("HOPPER", key, small, fwid=PLAIN.fwid, issued_at=NOW)
+    pem = child.certificate.public_bytes(Encoding.PEM) + gpu_world.vendor.pem(small)
+    evidence = replace(gpu_world.evidence(), certificate_chain=pem)
+    assert code_of(gpu_world, evidence=evidence) == "certificate-key"
+
+
 def test_a_device_issues_no_devices(gpu_world: GpuWorld) -> None:
     """A leaf under a leaf refuses: only authorities issue."""
     device, chip = gpu_world.vendor.device(PLAIN)
@@ -338,7 +350,7 @@ def test_too_long_chains_and_empty_ones(gpu_world: GpuWorld) -> None:
         (root.replace(b"MII", b"!II"), "pem-malformed"),
         (root.replace(b"MII", b"MI"), "pem-malformed"),
         (root.removesuffix(b"-----END CERTIFICATE-----\n"), "pem-malformed"),
-        (b" " * (64 * 1024 + 1), "pem-malformed"),
+        (root + b" " * (64 * 1024), "pem-malformed"),
     ):
         evidence = replace(gpu_world.evidence(), certificate_chain=chain)
         assert code_of(gpu_world, evidence=evidence) == code
