@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -202,6 +204,43 @@ def test_leaf_of_another_curve_or_name_or_purpose(gpu_world: GpuWorld) -> None:
     assert code_of(gpu_world, evidence=_evidence_of(gpu_world, plain.certificate, key)) == "gpu-leaf-fwid"
     ca = authority("GH100 A01 GSP FMC LF", key, chip, issued_at=NOW)
     assert code_of(gpu_world, evidence=_evidence_of(gpu_world, ca.certificate, key)) == "certificate-usage"
+
+
+@pytest.mark.parametrize(
+    ("usage", "code"),
+    [
+        ({"digital_signature": True}, ""),
+        ({"digital_signature": False, "crl_sign": True}, "certificate-usage"),
+        ({"digital_signature": True, "key_cert_sign": True}, "certificate-usage"),
+        (None, "certificate-usage"),
+    ],
+)
+def test_what_a_leafs_key_may_be_for(usage: dict[str, bool] | None, code: str, gpu_world: GpuWorld) -> None:
+    """Signatures and no certificates: both parts of the rule decide."""
+    device, chip = gpu_world.vendor.device(PLAIN)
+    good = device.certificate
+    builder = x509.CertificateBuilder(
+        good.issuer,
+        good.subject,
+        device.key.public_key(),
+        good.serial_number,
+        good.not_valid_before_utc,
+        good.not_valid_after_utc,
+    )
+    for extension in good.extensions:
+        if not isinstance(extension.value, x509.KeyUsage):
+            builder = builder.add_extension(extension.value, extension.critical)
+    if usage is not None:
+        names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment")
+        names += ("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+        flags = {name: usage.get(name, False) for name in names}
+        builder = builder.add_extension(x509.KeyUsage(**flags), critical=True)
+    changed = builder.sign(chip.key, hashes.SHA384())
+    evidence = _evidence_of(gpu_world, changed, device.key)
+    if not code:
+        gpu_world.verify(evidence=evidence)
+        return
+    assert code_of(gpu_world, evidence=evidence) == code
 
 
 def test_an_authority_of_another_curve(gpu_world: GpuWorld) -> None:
