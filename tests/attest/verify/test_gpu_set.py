@@ -103,6 +103,16 @@ def test_protected_gpus_need_their_switches(gpu_world: GpuWorld) -> None:
         verify(gpu_world, [MockGpu(protected_pcie=None, feature_flag=2, peers=SWITCH_PDIS)])
 
 
+def test_switches_ask_for_the_mode(gpu_world: GpuWorld) -> None:
+    """Switches beside GPUs that are not in protected PCIe mode see their traffic: refused."""
+    plain = [
+        device if device.is_switch else replace(device, protected_pcie=False, feature_flag=0)
+        for device in board()
+    ]
+    with pytest.raises(Refused, match="gpu-set-mode"):
+        verify(gpu_world, plain)
+
+
 @pytest.mark.shared
 def test_vendors_do_not_mix(gpu_world: GpuWorld, nvidia_vectors: Path) -> None:
     """A genuine GPU beside a mock one is no set, even where both roots are trusted."""
