@@ -23,7 +23,6 @@ MAX_NAME: Final = 200
 
 _HEADER_MEMBERS: Final = frozenset({"alg", "kid", "typ", "jku"})
 _DEVICE: Final = re.compile(r"(?:GPU|SWITCH)-(?:0|[1-9][0-9]?)", re.ASCII)
-_BUNDLE_PARTS: Final = 2  # the overall token, then the devices'
 
 
 MOCK_NRAS_ISSUER: Final = "https://nras.mock.invalid"
@@ -136,7 +135,7 @@ class DetachedEat:
         """
         value = strict_json.loads(data, name="nras", max_bytes=MAX_EAT_BYTES)
         match value:
-            case [["JWT", str() as overall], dict() as devices] if len(value) == _BUNDLE_PARTS:
+            case [["JWT", str() as overall], dict() as devices]:
                 pass
             case _:
                 raise Malformed(

@@ -375,6 +375,7 @@ def _with_header(header: dict[str, Any]) -> bytes:
         ({"alg": "ES384", "kid": "k" * 201}, "nras-header"),
         ({"alg": "ES384", "kid": "mock-nras-1", "b64": False, "crit": ["b64"]}, "nras-header"),
         ({"alg": "ES384", "kid": "mock-nras-1", "jwk": {}}, "nras-header"),
+        ({"alg": "ES384", "kid": "mock-nras-1", "x5u": "https://evil.invalid/key"}, "nras-header"),
         ([], "nras-header"),
     ],
 )
