@@ -194,6 +194,7 @@ def test_size_and_declaration(good: bytes, gpu_world: GpuWorld) -> None:
         ('alternatives="1"', 'alternatives="0"', "rim-resource"),
         ('alternatives="1"', 'alternatives="2"', "rim-resource"),
         ('ns2:Hash0="', 'ns2:Hash1="', "rim-resource"),
+        ('ns2:Hash0="', f'ns2:Hash1="{"0" * 96}" ns2:Hash0="', "rim-resource"),
         ('ns2:Hash0="', 'ns2:Hash0="zz', "rim-resource"),
         ('size="48"', 'size="32"', "rim-size"),
     ],
