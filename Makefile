@@ -32,8 +32,9 @@ $(DEMO_STAMP): $(RUNTIME_STAMP) requirements/demo.txt
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/demo.txt
 	@touch $@
 
-$(DEV_STAMP): $(RUNTIME_STAMP) requirements/dev.txt
+$(DEV_STAMP): $(RUNTIME_STAMP) requirements/dev.txt requirements/reference.txt
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements/reference.txt
 	@touch $@
 
 $(MODEL): $(RUNTIME_STAMP)
@@ -78,7 +79,7 @@ bench: $(DEV_STAMP) $(MODEL)  ## every benchmark, JSON to build/bench
 	$(BIN)/python -m tests.bench.run
 
 # Installed torch would be resolved to a CUDA build for other machines, so it stays out of the locks.
-COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras \
 	--no-emit-index-url --no-emit-find-links --unsafe-package torch
 
 lock: $(DEV_STAMP)  ## pin every dependency with hashes
