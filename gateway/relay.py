@@ -14,7 +14,7 @@
 Until step 6 nothing has left. A step that does not hold raises, and nothing after it runs. Steps 3 to 6 run
 a second time in one case only: the runtime says, by the problem type of RFC 9458 section 5.3, that it did not
 open the request because the key is not its own. Then the first attempt is logged as not processed, and the
-second begins with a new verdict. Nothing else is ever repeated.
+second begins with a new verdict, which must bind other keys. Nothing else is ever repeated.
 
 To audit it, read also: ``gateway.api``, which comes before (API key, size), ``gateway.upstream``, which does
 6 to 8, and ``gateway.journal``, which does 5 and 9. The application hanging up closes this generator wherever
@@ -132,8 +132,8 @@ class Relay:
         # 3. to 6. Verdict, decide, log, send
         try:
             sent = await self._send(call, prompt, label)
-        except KeyUnknown:
-            sent = await self._send(call, prompt, label)
+        except KeyUnknown as unknown:
+            sent = await self._send(call, prompt, label, after=unknown)
 
         async with self._journal.watching(sent.entry), aclosing(sent.answer):
             # 7. Open
@@ -152,13 +152,17 @@ class Relay:
         # 10. Release
         yield AnswerEnd(rest)
 
-    async def _send(self, call: Call, prompt: Prompt, label: Label) -> _Sent:
+    async def _send(
+        self, call: Call, prompt: Prompt, label: Label, *, after: KeyUnknown | None = None
+    ) -> _Sent:
         # 3. Verdict
         try:
             runtime = await self._verdicts.acquire()
         except GatewayError as error:
             await self._journal.no_verdict(call.request_id, call.caller, error)
             raise
+        if after is not None:
+            after.require_other_keys(runtime)
 
         # 4. Decide
         request = send_prompt(
@@ -185,7 +189,8 @@ class Relay:
                 answer = await self._upstream.send(
                     runtime, prompt.inner, sequence=entry.sequence, label_id=label_id(label)
                 )
-            except KeyUnknown:
+            except KeyUnknown as unknown:
+                unknown.keyset_digest = runtime.keyset_digest
                 self._verdicts.forget(runtime)
                 raise
         return _Sent(runtime, entry, answer)

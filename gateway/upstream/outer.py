@@ -15,6 +15,7 @@ import anyio
 import httpx2
 
 from attest import strict_json
+from attest.appraise import AttestedRuntime
 from attest.protocol import paths, problems
 from attest.refusal import Malformed, Refused
 from gateway.errors import (
@@ -49,7 +50,18 @@ class Patience:
 
 
 class KeyUnknown(RuntimeBusy):
-    """The runtime says that it did not open the request, because the key is not (any more) its own."""
+    """The runtime says that it did not open the request, because the key is not (any more) its own.
+
+    Nobody signs this: it comes from before the seal is opened. A host could pass the request on and claim it.
+    """
+
+    keyset_digest: str | None = None
+    """Of the keys that the request was sealed to."""
+
+    def require_other_keys(self, runtime: AttestedRuntime) -> None:
+        """Raise this again if the new verdict binds the same keys: then the claim is false."""
+        if runtime.keyset_digest == self.keyset_digest:
+            raise self
 
 
 def evidence_request(url: str, nonce: str, patience: Patience) -> httpx2.Request:

@@ -163,18 +163,23 @@ class AsyncSealedTransport(httpx2.AsyncBaseTransport):
     async def _send(self, inner: InnerRequest) -> tuple[Provenance, SealedAnswer]:
         try:
             return await self._send_once(inner)
-        except KeyUnknown:
+        except KeyUnknown as unknown:
             # Not opened, says the one problem type that RFC 9458 section 5.3 has: verify and seal anew, once.
-            return await self._send_once(inner)
+            return await self._send_once(inner, after=unknown)
 
-    async def _send_once(self, inner: InnerRequest) -> tuple[Provenance, SealedAnswer]:
+    async def _send_once(
+        self, inner: InnerRequest, *, after: KeyUnknown | None = None
+    ) -> tuple[Provenance, SealedAnswer]:
         runtime = await self._pool.acquire()
+        if after is not None:
+            after.require_other_keys(runtime)
         self._terms.require_flow(runtime)
         try:
             answer = await self._sender.send(
                 runtime, inner, sequence=self._terms.next_sequence(), label_id=self._terms.label_id
             )
-        except KeyUnknown:
+        except KeyUnknown as unknown:
+            unknown.keyset_digest = runtime.keyset_digest
             self._pool.forget(runtime)
             raise
         return Provenance(runtime, self._terms.label_id, answer.head), answer
@@ -232,17 +237,22 @@ class SealedTransport(httpx2.BaseTransport):
     def _send(self, inner: InnerRequest) -> tuple[Provenance, BlockingSealedAnswer]:
         try:
             return self._send_once(inner)
-        except KeyUnknown:  # as in AsyncSealedTransport
-            return self._send_once(inner)
+        except KeyUnknown as unknown:  # as in AsyncSealedTransport
+            return self._send_once(inner, after=unknown)
 
-    def _send_once(self, inner: InnerRequest) -> tuple[Provenance, BlockingSealedAnswer]:
+    def _send_once(
+        self, inner: InnerRequest, *, after: KeyUnknown | None = None
+    ) -> tuple[Provenance, BlockingSealedAnswer]:
         runtime = self._pool.acquire()
+        if after is not None:
+            after.require_other_keys(runtime)
         self._terms.require_flow(runtime)
         try:
             answer = self._sender.send(
                 runtime, inner, sequence=self._terms.next_sequence(), label_id=self._terms.label_id
             )
-        except KeyUnknown:
+        except KeyUnknown as unknown:
+            unknown.keyset_digest = runtime.keyset_digest
             self._pool.forget(runtime)
             raise
         return Provenance(runtime, self._terms.label_id, answer.head), answer

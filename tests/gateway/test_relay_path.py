@@ -510,13 +510,18 @@ async def test_an_answer_in_one_piece_is_bounded(
 # The one thing that is sealed a second time
 
 
-def _key_unknown(times: int, then: Script) -> tuple[Script, Callable[[], int]]:
+def _key_unknown(
+    times: int, then: Script, restarting: MockPeer | None = None
+) -> tuple[Script, Callable[[], int]]:
+    """Say so ``times`` times; ``restarting`` has new keys by then, as it must for the claim to be true."""
     count = 0
     problem = json.dumps({"type": problems.OHTTP_KEY, "processed": False}).encode()
 
     async def script(request: HostRequest, writer: asyncio.StreamWriter) -> None:
         nonlocal count
         count += 1
+        if restarting is not None and count <= times:
+            restarting.change_keys()
         answer = respond(400, problems.MEDIA_PROBLEM, problem) if count <= times else then
         await answer(request, writer)
 
@@ -526,7 +531,7 @@ def _key_unknown(times: int, then: Script) -> tuple[Script, Callable[[], int]]:
 async def test_after_an_unknown_key_it_verifies_and_seals_anew_once(
     client: openai.AsyncOpenAI, host: HostileHost, peer: MockPeer, gateway: RunningGateway
 ) -> None:
-    host.sealed, count = _key_unknown(1, sealed_answer(peer.honest_stream))
+    host.sealed, count = _key_unknown(1, sealed_answer(peer.honest_stream), restarting=peer)
     assert await streamed(client) == "one two three"
     assert count() == 2
     questions = [request for request in host.requests if request.method == "GET"]
@@ -540,11 +545,24 @@ async def test_after_an_unknown_key_it_verifies_and_seals_anew_once(
 async def test_a_runtime_that_never_knows_the_key_is_asked_twice_and_no_more(
     client: openai.AsyncOpenAI, host: HostileHost, peer: MockPeer
 ) -> None:
-    host.sealed, count = _key_unknown(100, hang_up)
+    host.sealed, count = _key_unknown(100, hang_up, restarting=peer)
     with pytest.raises(openai.InternalServerError) as caught:
         await streamed(client.with_options(max_retries=0))
     assert caught.value.code == "runtime_not_processed"
     assert count() == 2
+
+
+async def test_a_false_claim_of_an_unknown_key_repeats_nothing(
+    client: openai.AsyncOpenAI, host: HostileHost, gateway: RunningGateway
+) -> None:
+    """The claim is unsigned: a host may have passed the request on. The new verdict binds the same keys."""
+    host.sealed, count = _key_unknown(100, hang_up)
+    with pytest.raises(openai.InternalServerError) as caught:
+        await streamed(client.with_options(max_retries=0))
+    assert caught.value.code == "runtime_not_processed"
+    assert count() == 1
+    assert len([request for request in host.requests if request.method == "GET"]) == 2
+    assert len(outcomes(gateway)) == 1
 
 
 async def test_after_an_unknown_key_a_liar_gets_nothing_more(

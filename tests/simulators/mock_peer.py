@@ -51,6 +51,12 @@ class MockPeer:
     """One runtime under ``vendor``, with fresh keys."""
 
     def __init__(self, vendor: MockVendor) -> None:
+        self._vendor = vendor
+        self.opened: list[Opened] = []
+        self.change_keys()
+
+    def change_keys(self) -> None:
+        """Begin anew, as a runtime that was restarted."""
         now = datetime.now(UTC).replace(microsecond=0)
         self.key_pair = KeyPair.generate(1)
         self.receipt_key = Ed25519PrivateKey.generate()
@@ -74,8 +80,7 @@ class MockPeer:
             contract_digest=None,
             previous_statement=None,
         )
-        self.world = MockWorld(vendor=vendor, launch=MockLaunch(), statement=statement, keyset=keyset)
-        self.opened: list[Opened] = []
+        self.world = MockWorld(vendor=self._vendor, launch=MockLaunch(), statement=statement, keyset=keyset)
 
     @property
     def trust(self) -> TrustRoots:

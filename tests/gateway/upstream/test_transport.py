@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ import pytest
 
 from attest.mock.faults import apply_bundle_fault
 from attest.mock.vendor import MockVendor
-from attest.protocol import paths
+from attest.protocol import paths, problems
 from gateway.upstream.outer import Patience
 from gateway.upstream.transport import (
     AsyncSealedTransport,
@@ -170,6 +171,55 @@ async def test_a_lie_sends_nothing(client: openai.AsyncOpenAI, host: HostileHost
         await client.chat.completions.create(**CHAT)
     assert caught.value.code == "runtime_refused"
     assert host.sealed_requests == []
+
+
+def unknown_key(times: int, peer: MockPeer, *, restarting: bool) -> Callable[..., Any]:
+    """Claim ``times`` times not to hold the key; truly so if the peer restarts."""
+    problem = json.dumps({"type": problems.OHTTP_KEY, "processed": False}).encode()
+    left = times
+
+    async def script(request: HostRequest, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            await sealed_answer(peer.honest_answer)(request, writer)
+            return
+        if restarting:
+            peer.change_keys()
+        await respond(400, problems.MEDIA_PROBLEM, problem)(request, writer)
+
+    return script
+
+
+@pytest.mark.parametrize("restarting", [True, False], ids=["restarted", "false claim"])
+async def test_an_unknown_key_is_sealed_to_anew_only_if_the_keys_changed(
+    client: openai.AsyncOpenAI, host: HostileHost, peer: MockPeer, *, restarting: bool
+) -> None:
+    host.sealed = unknown_key(1, peer, restarting=restarting)
+    if restarting:
+        assert (await client.chat.completions.create(**CHAT)).id == "chatcmpl-1"
+    else:
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.with_options(max_retries=0).chat.completions.create(**CHAT)
+        assert caught.value.code == "runtime_not_processed"
+    assert len(host.sealed_requests) == 1 + restarting
+
+
+@pytest.mark.parametrize("restarting", [True, False], ids=["restarted", "false claim"])
+async def test_the_sync_client_seals_anew_only_if_the_keys_changed(
+    host: HostileHost, peer: MockPeer, *, restarting: bool
+) -> None:
+    host.sealed = unknown_key(1, peer, restarting=restarting)
+
+    def ask(client: openai.OpenAI) -> str:
+        try:
+            return client.with_options(max_retries=0).chat.completions.create(**CHAT).id
+        except openai.InternalServerError as error:
+            return str(error.code)
+
+    expected = "chatcmpl-1" if restarting else "runtime_not_processed"
+    assert await in_thread(host, peer, ask) == expected
+    assert len(host.sealed_requests) == 1 + restarting
 
 
 async def test_a_broken_stream_raises(
