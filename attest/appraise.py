@@ -2,6 +2,8 @@
 
 Nothing here accepts by default, and some rules have no switch: a debug guest is readable by its host, and a
 migration agent may move the guest's memory to another machine, so both are refused whatever a file says.
+What each part must be is judged by ``attest.judge``, in one order: who vouches, the CPU, every device, what
+is stated, the keys, second verdicts, and time.
 
 The result, ``AttestedRuntime``, is made here only. Code that sends data takes that type, so unverified data
 does not type-check, and asks ``require_live`` before every use: a verdict that ended is not used "one last
@@ -10,19 +12,30 @@ time".
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import InitVar, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from attest import ear
+from attest.accepted.forms import CLAUSE
 from attest.checks import Check, CheckList
-from attest.keyset import Keyset, KeysetState
-from attest.reference import CLAUSE, ReferenceValues, Vendor
+from attest.evidence.cpu import CpuKind
+from attest.judge.gpu import judge_count, judge_gpus
+from attest.judge.one_of import one_of
+from attest.judge.runtime import judge_keyset, judge_statement
+from attest.judge.snp import judge_snp
+from attest.judge.tdx import judge_tdx
+from attest.keyset import Keyset
+from attest.reference import ReferenceValues, Vendor
 from attest.refusal import Refused
 from attest.statement import Statement
+from attest.trust import TrustRoots
 from attest.verify.bundle import VerifiedEvidence
+from attest.verify.nvidia import VerifiedGpu
+from attest.verify.quorum import TokenKeys, require_quorum
 from attest.verify.snp import VerifiedSnp
+from attest.verify.tdx import VerifiedTdx
 
 MAX_STEP_BACK: Final = timedelta(seconds=5)
 """How far the clock may step back (NTP) before a verdict counts as one from the future."""
@@ -30,13 +43,9 @@ MAX_STEP_BACK: Final = timedelta(seconds=5)
 _APPRAISER: Final = object()
 """Held by this module alone: what makes an ``AttestedRuntime`` mean that ``appraise`` returned it."""
 
-_SHOWN: Final = 3
-"""How many accepted values a row shows."""
-
 _VERDICT: Final = "docs/reference/reference-values.md#when-a-verdict-ends"
 _P8: Final = "promise P8: the mock cannot pass for hardware"
-_GUEST_POLICY: Final = "AMD 56860 GUEST_POLICY"
-_REPORT: Final = "AMD 56860 ATTESTATION_REPORT"
+_NO_KEYS: Final = TokenKeys()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -49,9 +58,11 @@ class AttestedRuntime:
         keyset: the keys to seal to and to check receipts with.
         keyset_digest: their name; the audience of request tokens.
         bundle_digest: the evidence's name in an archive.
-        vendor: ``amd`` or ``mock``.
-        product: AMD product line.
-        measurement: launch digest, 96 hex digits.
+        vendor: who made the CPU: ``amd``, ``intel`` or ``mock``.
+        tee: ``snp`` or ``tdx``.
+        product: the CPU, for people.
+        measurement: what was launched: launch digest or MRTD, 96 hex digits.
+        devices: the GPUs and switches beside it, in the statement's order.
         nonce: the nonce that was answered; None makes the verdict one about a saved file.
         reference_name: the appraisal policy, for people.
         reference_digest: the appraisal policy's digest.
@@ -67,8 +78,10 @@ class AttestedRuntime:
     keyset_digest: str
     bundle_digest: str
     vendor: Vendor
+    tee: CpuKind
     product: str
     measurement: str
+    devices: tuple[VerifiedGpu, ...]
     nonce: str | None
     reference_name: str
     reference_digest: str
@@ -83,9 +96,8 @@ class AttestedRuntime:
             raise TypeError("AttestedRuntime is made by appraise only")
 
     def __repr__(self) -> str:
-        return (
-            f"AttestedRuntime({self.vendor}, {self.statement_digest}, until {self.valid_until.isoformat()})"
-        )
+        what = f"{self.vendor} {self.tee}, {len(self.devices)} devices"
+        return f"AttestedRuntime({what}, {self.statement_digest}, until {self.valid_until.isoformat()})"
 
     @property
     def is_mock(self) -> bool:
@@ -133,38 +145,50 @@ class AttestedRuntime:
         )
 
 
-def appraise(verified: VerifiedEvidence, reference: ReferenceValues, *, now: datetime) -> AttestedRuntime:
+def appraise(
+    verified: VerifiedEvidence, reference: ReferenceValues, *, now: datetime, keys: TokenKeys = _NO_KEYS
+) -> AttestedRuntime:
     """Judge genuine evidence.
 
     Args:
         verified: what ``verify_bundle`` returned.
         reference: what is accepted.
         now: the time of the judgement, aware.
+        keys: key sets of the services whose second verdicts the reference values ask for.
 
     Raises:
         Refused: a claim is not one that the reference values accept. Carries ``.checks``.
     """
     checks = CheckList(verified.checks)
-    with checks.explaining():
-        _judge_vendor(verified, reference, checks)
-        _judge_guest(verified.snp, reference, checks)
-        _judge_firmware(verified.snp, reference, checks)
-        _judge_statement(verified.statement, reference, checks)
-        _judge_keyset(verified.keyset, now, checks)
-        valid_until = _judge_time(verified, reference, now, checks)
+    with checks.explaining(), checks.under("appraisal"):
+        with checks.under("vendor"):
+            _judge_vendor(verified, reference, checks)
+        with checks.under("CPU"):
+            _judge_cpu(verified, reference, checks)
+        with checks.under("devices"):
+            _judge_devices(verified, reference, checks)
+        with checks.under("statement"):
+            judge_statement(verified.statement, reference.runtime, checks)
+            judge_keyset(verified.keyset, now, checks)
+        with checks.under("second verdicts"):
+            quorum_end = _judge_quorum(verified, reference, keys, now, checks)
+        with checks.under("time"):
+            valid_until = _judge_time(verified, reference, quorum_end, now, checks)
         return AttestedRuntime(
             statement=verified.statement,
             statement_digest=verified.statement_digest,
             keyset=verified.keyset,
             keyset_digest=verified.keyset_digest,
             bundle_digest=verified.bundle_digest,
-            vendor=verified.snp.vendor,
-            product=verified.snp.product,
-            measurement=verified.snp.report.measurement.hex(),
+            vendor=verified.cpu.vendor,
+            tee=verified.cpu.kind,
+            product=verified.cpu.product,
+            measurement=verified.cpu.measurement,
+            devices=verified.devices,
             nonce=verified.nonce,
             reference_name=reference.name,
             reference_digest=reference.digest,
-            claims=ear.MOCK_CLAIMS if verified.snp.vendor == "mock" else ear.HARDWARE_CLAIMS,
+            claims=ear.MOCK_CLAIMS if verified.cpu.vendor == "mock" else ear.HARDWARE_CLAIMS,
             verified_at=verified.verified_at,
             valid_until=valid_until,
             checks=checks.rows,
@@ -173,134 +197,85 @@ def appraise(verified: VerifiedEvidence, reference: ReferenceValues, *, now: dat
 
 
 def _judge_vendor(verified: VerifiedEvidence, reference: ReferenceValues, checks: CheckList) -> None:
-    """P8: trust file and reference values must name the same mock root, or there is no mock."""
-    vendor = verified.snp.vendor
-    _one_of(checks, "vendor-not-accepted", "vendor", vendor, reference.vendors)
-    if vendor == "mock":
+    """P8: trust file and reference values name the same mock roots, or there is no mock, nor half of one."""
+    vendor = verified.cpu.vendor
+    one_of(checks, "vendor-not-accepted", "vendor", vendor, reference.vendors)
+    mocks = [(device.vendor == "mock") for device in verified.devices]
+    is_mock = vendor == "mock"
+    checks.require(
+        all(each is is_mock for each in mocks),
+        "mock-mixed",
+        "all parts are of one kind",
+        _P8,
+        expected="all mock" if is_mock else "all hardware",
+        got=f"{sum(mocks)} mock devices of {len(mocks)}",
+    )
+    if is_mock:
         checks.require(
-            verified.roots.mock_ark_sha256 is not None
-            and verified.roots.mock_ark_sha256 == reference.mock_ark_sha256,
+            verified.roots.mock is not None and verified.roots.mock == reference.mock,
             "mock-root-not-accepted",
-            "mock root named by trust file and reference values",
+            "mock roots named by trust file and reference values",
             _P8,
-            expected=reference.mock_ark_sha256 or "none",
-            got=verified.roots.mock_ark_sha256 or "none",
+            expected=_named(reference),
+            got=_named(verified.roots),
         )
         checks.noted("MOCK: no hardware protects this runtime", _P8, expected="development only", got="MOCK")
 
 
-def _judge_guest(snp: VerifiedSnp, reference: ReferenceValues, checks: CheckList) -> None:
-    report, accepted = snp.report, reference.snp
-    checks.require(
-        not report.policy.debug_allowed,
-        "snp-debug",
-        "debugging is off",
-        _GUEST_POLICY,
-        expected="bit 19 is 0",
-        got=f"{report.policy.raw:#x}",
-    )
-    checks.require(
-        not report.policy.migration_agent_allowed and not report.has_migration_agent,
-        "snp-migration-agent",
-        "no migration agent",
-        _GUEST_POLICY,
-        expected="bit 18 is 0, REPORT_ID_MA is unset",
-        got=f"{report.policy.raw:#x}, {'set' if report.has_migration_agent else 'unset'}",
-    )
-    _one_of(checks, "snp-vmpl-not-accepted", "privilege level", report.vmpl, accepted.vmpls, clause=_REPORT)
-    _one_of(
-        checks,
-        "snp-measurement-not-accepted",
-        "launch measurement",
-        report.measurement.hex(),
-        accepted.measurements,
-        clause=_REPORT,
-    )
-    checks.require(
-        report.guest_svn >= accepted.min_guest_svn,
-        "snp-guest-svn",
-        "guest security version",
-        _REPORT,
-        expected=f"at least {accepted.min_guest_svn}",
-        got=str(report.guest_svn),
-    )
+def _named(file: ReferenceValues | TrustRoots) -> str:
+    values = {} if file.mock is None else file.mock.values()
+    return ", ".join(f"{name} {value[:16]}" for name, value in values.items()) or "none"
 
 
-def _judge_firmware(snp: VerifiedSnp, reference: ReferenceValues, checks: CheckList) -> None:
-    accepted = reference.snp
-    _one_of(checks, "snp-product-not-accepted", "product", snp.product, accepted.products)
-    _one_of(checks, "snp-signing-key-not-accepted", "signing key", snp.signing_key, accepted.signing_keys)
-    if snp.csp_id is not None:
-        _one_of(checks, "snp-csp-not-accepted", "cloud provider", snp.csp_id, accepted.csp_ids)
-    checks.require(
-        snp.revocation_checked or not accepted.require_revocation_list,
-        "snp-revocation-unchecked",
-        "revocation list",
-        "AMD 57230",
-        expected="a current list" if accepted.require_revocation_list else "a current list, or none",
-        got="current" if snp.revocation_checked else "none",
-    )
-    floor = accepted.min_tcb[snp.product]
-    # REPORTED is what the signing key stands for; LAUNCH is what measured the guest. Either may have been
-    # rolled back without the other.
-    for name, tcb in (("reported", snp.reported_tcb), ("launch", snp.launch_tcb)):
-        checks.require(
-            tcb.covers(floor),
-            f"snp-{name}-tcb",
-            f"{name} firmware versions",
-            "AMD 56860 TCB_VERSION",
-            expected=f"each at least {floor}",
-            got=str(tcb),
-        )
+def _judge_cpu(verified: VerifiedEvidence, reference: ReferenceValues, checks: CheckList) -> None:
+    detail = verified.cpu.detail
+    accepted = {"snp": reference.snp, "tdx": reference.tdx}
+    kinds = [kind for kind, part in accepted.items() if part is not None]
+    one_of(checks, "tee-not-accepted", "kind of TEE", verified.cpu.kind, kinds)
+    if isinstance(detail, VerifiedSnp) and reference.snp is not None:
+        judge_snp(detail, reference.snp, checks)
+    elif isinstance(detail, VerifiedTdx) and reference.tdx is not None:
+        judge_tdx(detail, verified.cpu.event_log, reference.tdx, checks)
+    else:
+        raise Refused("tee-not-accepted", CLAUSE, expected=", ".join(kinds), got=verified.cpu.kind)
 
 
-def _judge_statement(statement: Statement, reference: ReferenceValues, checks: CheckList) -> None:
-    accepted = reference.runtime
-    _one_of(checks, "role-not-accepted", "role", statement.role, accepted.roles)
-    if statement.contract_digest is not None:
-        _one_of(
-            checks, "contract-not-accepted", "contract", statement.contract_digest, accepted.contract_digests
-        )
-    _one_of(checks, "region-not-accepted", "region", statement.region, accepted.regions)
-    _one_of(checks, "image-not-accepted", "runtime image", statement.runtime_image, accepted.images)
-    _one_of(checks, "policy-not-accepted", "policy bundle", statement.policy_digest, accepted.policy_digests)
-    _one_of(
-        checks, "model-not-accepted", "base model", statement.base_model_digest, accepted.base_model_digests
-    )
-    _one_of(
-        checks, "tokenizer-not-accepted", "tokenizer", statement.tokenizer_digest, accepted.tokenizer_digests
-    )
-    checks.require(
-        len(statement.devices) == accepted.gpus,
-        "device-count",
-        "number of GPUs",
-        CLAUSE,
-        expected=str(accepted.gpus),
-        got=str(len(statement.devices)),
-    )
+def _judge_devices(verified: VerifiedEvidence, reference: ReferenceValues, checks: CheckList) -> None:
+    if reference.gpu is None:
+        judge_count(len(verified.devices), 0, "devices", checks)
+    else:
+        judge_gpus(verified.devices, reference.gpu, checks)
 
 
-def _judge_keyset(keyset: Keyset, now: datetime, checks: CheckList) -> None:
-    state = keyset.state(now)
-    checks.require(
-        state is KeysetState.ACTIVE,
-        "keyset-pending" if state is KeysetState.PENDING else "keyset-stale",
-        "keys are in use",
-        "docs/reference/statement.md#keyset",
-        expected=f"{keyset.not_before.isoformat()} to {keyset.not_after.isoformat()}",
-        got=now.isoformat(),
-        expires=keyset.not_after,
-    )
+def _judge_quorum(
+    verified: VerifiedEvidence,
+    reference: ReferenceValues,
+    keys: TokenKeys,
+    now: datetime,
+    checks: CheckList,
+) -> datetime | None:
+    """When the first of the second verdicts ends; None if none is asked for."""
+    if reference.quorum is None:
+        came = ", ".join(token.kind for token in verified.tokens)
+        checks.noted("second verdicts", CLAUSE, expected="none asked for", got=came or "none")
+        return None
+    return require_quorum(verified, reference.quorum, keys, now=now, checks=checks)
 
 
 def _judge_time(
-    verified: VerifiedEvidence, reference: ReferenceValues, now: datetime, checks: CheckList
+    verified: VerifiedEvidence,
+    reference: ReferenceValues,
+    quorum_end: datetime | None,
+    now: datetime,
+    checks: CheckList,
 ) -> datetime:
     """The verdict ends with the first of the things it rests on."""
+    collateral = min([verified.cpu.not_after, *(device.not_after for device in verified.devices)])
     ends = {
         "evidence": verified.verified_at + reference.max_evidence_age,
-        "certificates": verified.snp.not_after,
+        "certificates": collateral,
         "reference": reference.not_after,
+        **({} if quorum_end is None else {"second-verdict": quorum_end}),
     }
     for name, end in ends.items():
         checks.require(
@@ -313,17 +288,3 @@ def _judge_time(
             expires=end,
         )
     return min(verified.keyset.not_after, *ends.values())
-
-
-def _one_of(
-    checks: CheckList,
-    code: str,
-    name: str,
-    got: str | int,
-    accepted: Collection[str | int],
-    *,
-    clause: str = CLAUSE,
-) -> None:
-    listed = ", ".join(map(str, sorted(accepted, key=str)[:_SHOWN]))
-    more = f" or {len(accepted) - _SHOWN} more" if len(accepted) > _SHOWN else ""
-    checks.require(got in accepted, code, name, clause, expected=listed + more, got=str(got))

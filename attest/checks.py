@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -37,6 +37,7 @@ class Check:
         got: what came.
         outcome: how it ended.
         expires: until when the row's evidence is valid (aware UTC), if it ends.
+        part: of the evidence the row is about, from the outside in, e.g. ``("devices", "nvidia-gpu 0")``.
     """
 
     name: str
@@ -45,10 +46,12 @@ class Check:
     got: str
     outcome: Outcome
     expires: datetime | None = None
+    part: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The row for JSON output; ``expires`` as RFC 3339 text or None."""
         return {
+            "part": list(self.part),
             "name": self.name,
             "clause": self.clause,
             "expected": self.expected,
@@ -61,10 +64,11 @@ class Check:
 class CheckList:
     """The rows so far, in the order in which they were decided."""
 
-    __slots__ = ("_rows",)
+    __slots__ = ("_part", "_rows")
 
     def __init__(self, rows: tuple[Check, ...] = ()) -> None:
         self._rows = list(rows)
+        self._part: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"CheckList({len(self._rows)} rows)"
@@ -85,9 +89,23 @@ class CheckList:
         """The earliest moment at which a row stops holding, or None if time ends none of them."""
         return min((row.expires for row in self._rows if row.expires is not None), default=None)
 
+    @contextmanager
+    def under(self, part: str) -> Iterator[None]:
+        """Mark the rows that are added in the block as being about a part of the evidence. Blocks nest."""
+        outer = self._part
+        self._part = (*outer, part)
+        try:
+            yield
+        except Refused as refusal:
+            # Its row belongs here too, though it is only added further out.
+            self._refused(refusal, refusal.code, "")
+            raise
+        finally:
+            self._part = outer
+
     def append(self, check: Check) -> None:
-        """Add one row."""
-        self._rows.append(check)
+        """Add one row, under the current part."""
+        self._rows.append(replace(check, part=self._part) if self._part else check)
 
     def passed(
         self, name: str, clause: str, *, expected: str = "", got: str = "", expires: datetime | None = None

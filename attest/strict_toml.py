@@ -81,6 +81,14 @@ class Table:
             raise self._wrong(key, f"texts like {form.pattern}")
         return frozenset(values)
 
+    def optional_texts(self, key: str, form: re.Pattern[str]) -> frozenset[str]:
+        """As ``texts``, or none where the key is absent: an empty list is an error still.
+
+        Raises:
+            Malformed: ``{name}-value``.
+        """
+        return self.texts(key, form) if key in self else frozenset()
+
     def integers(self, key: str, *, low: int, high: int) -> frozenset[int]:
         """A list of at least one distinct integer, each from ``low`` to ``high``.
 

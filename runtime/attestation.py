@@ -1,17 +1,18 @@
 """Evidence on demand: a nonce in, a bundle out.
 
-The statement is made here from what this runtime serves; the attester signs its hash. Nothing a client sends
+The devices are asked first, with a nonce derived from the client's and from the keys. The statement is made
+here from what this runtime serves and binds their answers; the CPU signs its hash. Nothing a client sends
 enters it but the nonce.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from attest.attesters.base import Attester
+from attest.attesters.base import NO_DEVICES, Attester, DeviceAnswers
 from attest.evidence.bundle import Bundle
 from attest.keyset import Keyset
-from attest.statement import Statement, report_data
+from attest.statement import Device, Statement, gpu_nonce, report_data
 from runtime.identity import Epoch, RuntimeIdentity
 
 
@@ -57,16 +58,16 @@ class Attestation:
         """The epoch that a statement made now names."""
         return self._identity.current()
 
-    def statement(self, epoch: Epoch, nonce: str | None) -> Statement:
-        """What this runtime states about itself and the keys of ``epoch``.
+    def statement(self, epoch: Epoch, nonce: str | None, answers: DeviceAnswers = NO_DEVICES) -> Statement:
+        """What this runtime states about itself, the keys of ``epoch``, and the devices that answered.
 
         Raises:
             Malformed: ``nonce-form``.
         """
-        previous = epoch.previous
-        return self._state(
-            epoch.keyset, nonce, None if previous is None else self._self_description(previous)
-        )
+        previous = None if epoch.previous is None else self._state(epoch.previous, None, None).digest
+        stated = self._state(epoch.keyset, nonce, previous)
+        devices = tuple(Device(each.kind, each.index, each.digest) for each in answers.devices)
+        return replace(stated, devices=devices)
 
     def bundle(self, epoch: Epoch, nonce: str) -> bytes:
         """The evidence that answers ``nonce``, serialised. Blocks while the hardware signs.
@@ -75,15 +76,19 @@ class Attestation:
             Malformed: ``nonce-form``.
             AttesterFailure: the TEE gave no evidence.
         """
-        statement = self.statement(epoch, nonce).canonical()
+        answers = self._attester.device_answers(gpu_nonce(nonce, epoch.keyset.digest))
+        statement = self.statement(epoch, nonce, answers).canonical()
         cpu = self._attester.cpu_evidence(report_data(statement))
-        return Bundle(statement=statement, keyset=epoch.keyset.canonical(), cpu=cpu).serialise()
-
-    def _self_description(self, keyset: Keyset) -> str:
-        """Digest of the nonce-less statement about an earlier keyset: its name in a chain."""
-        return self._state(keyset, None, None).digest
+        return Bundle(
+            statement=statement,
+            keyset=epoch.keyset.canonical(),
+            cpu=cpu,
+            devices=answers.devices,
+            nvidia=answers.collateral,
+        ).serialise()
 
     def _state(self, keyset: Keyset, nonce: str | None, previous_statement: str | None) -> Statement:
+        """Without devices; with neither nonce nor predecessor its digest names a keyset in a chain."""
         return Statement(
             nonce=nonce,
             keyset_digest=keyset.digest,

@@ -130,6 +130,11 @@ def serve(
     padding: Annotated[Literal["bucket", "none"], typer.Option(help="Sizes of sealed answers.")] = "bucket",
     max_batch: Annotated[int, typer.Option(help="Sequences decoded together.", min=1)] = 8,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine.", min=1)] = None,
+    tee: Annotated[Literal["snp", "tdx"], typer.Option(help="The CPU TEE that this runs in.")] = "snp",
+    gpus: Annotated[
+        int,
+        typer.Option(help="GPUs beside it; with --dev 4 and 8 are boards with switches.", min=0, max=8),
+    ] = 0,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], typer.Option(help="Of the content-free log.")
     ] = "warning",
@@ -144,6 +149,8 @@ def serve(
         runtime_image=image,
         key_scope=key_scope,
         padding=padding,
+        tee=tee,
+        gpus=gpus,
         log_level=log_level,
     )
     common: dict[str, Any] = {"max_batch": max_batch, "threads": threads, "policy_folder": policies}

@@ -20,9 +20,7 @@ from attest.attesters.base import Attester
 from attest.digest import sha256_digest
 from attest.mock.attester import MockAttester
 from attest.mock.faults import FAULTS, Fault, apply_bundle_fault
-from attest.mock.measure import measure_sources
-from attest.mock.snp_report import MockLaunch
-from attest.mock.vendor import MockVendor
+from attest.mock.installation import installed_machine
 from attest.mock.world import MockWorld
 from attest.protocol import paths
 from attest.refusal import Refused
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
 
 EngineName = Literal["simple", "stub"]
 
-VENDOR_FOLDER: Final = "mock-tee"
 STUB_TEXT: Final = "This is a fixed answer: no model runs behind the stub engine. "
 _STUB_CONTEXT: Final = 32_768
 
@@ -82,22 +79,17 @@ def serve(
         served = stub_model(model)
     else:
         served = load_served_model(model, max_batch=max_batch, threads=threads, progress=progress)
-    attester = mock_attester(runtime_settings.home())
+    attester = MockAttester(installed_machine(runtime_settings.home(), settings.tee, settings.gpus))
     app = compose(
         served, attester, settings, policy_folder=policy_folder, attestation_of=_attestation_of(attester, lie)
     )
-    ready = {"model": served.name, "tee": "mock", "mock": True, "fault": fault}
+    facts = {"tee": settings.tee, "gpus": settings.gpus, "mock": True}
+    ready = {"model": served.name, **facts, "fault": fault}
     if record_bytes is None:
         run(lying(app, lie), settings, ready=ready)
         return
     with record_bytes.open("ab", buffering=0) as file:
         run(lying(app, lie), settings, ready=ready, protocol=recording_protocol(file))
-
-
-def mock_attester(home: Path) -> MockAttester:
-    """The mock TEE of this installation, measuring the sources that run."""
-    vendor = MockVendor.load_or_create(home / VENDOR_FOLDER)
-    return MockAttester(vendor, MockLaunch(measurement=measure_sources()))
 
 
 def stub_model(name: str, settings: StubSettings | None = None) -> ServedModel:
@@ -133,14 +125,13 @@ class LyingAttestation(Attestation):
 
     def __init__(self, attester: MockAttester, identity: RuntimeIdentity, served: Served, fault: str) -> None:
         super().__init__(attester, identity, served)
-        self._mock = attester
+        self._machine = attester.machine
         self._fault = fault
 
     def bundle(self, epoch: Epoch, nonce: str) -> bytes:
         """The lying answer to ``nonce``."""
         world = MockWorld(
-            vendor=self._mock.vendor,
-            launch=self._mock.launch,
+            machine=self._machine,
             statement=self.statement(epoch, None),
             keyset=epoch.keyset,
         )

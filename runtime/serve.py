@@ -23,8 +23,10 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from attest.attesters.base import Attester
+from attest.attesters.base import Attester, ComposedAttester
+from attest.attesters.nvidia import NvidiaAttester
 from attest.attesters.snp import SnpAttester
+from attest.attesters.tdx import TdxAttester
 from policies.bundle import load_bundle
 from runtime.api.outer import create_outer_app
 from runtime.api.served import ServedModel
@@ -211,12 +213,23 @@ def serve(
     policy_folder: Path | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Serve ``model`` from inside a SEV-SNP guest, until a signal.
+    """Serve ``model`` from inside a confidential guest, until a signal.
 
     Raises:
         Refused: the model is not here, or not what it should be.
         OSError: the port is taken.
     """
     served = load_served_model(model, max_batch=max_batch, threads=threads, progress=progress)
-    app = compose(served, SnpAttester(), settings, policy_folder=policy_folder)
-    run(app, settings, ready={"model": served.name, "tee": "snp", "mock": False})
+    app = compose(served, hardware_attester(settings), settings, policy_folder=policy_folder)
+    facts = {"tee": settings.tee, "gpus": settings.gpus, "mock": False}
+    run(app, settings, ready={"model": served.name, **facts})
+
+
+def hardware_attester(settings: ServeSettings) -> Attester:
+    """The attester of this machine's TEE and, where there are GPUs, of each of them.
+
+    Raises:
+        AttesterFailure: GPUs are to be asked, and NVIDIA's library is not installed.
+    """
+    cpu = SnpAttester() if settings.tee == "snp" else TdxAttester()
+    return ComposedAttester(cpu, NvidiaAttester() if settings.gpus else None)

@@ -6,8 +6,13 @@ import os
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 from attest.channel.padding import Profile
+from attest.evidence.cpu import CpuKind
+
+MAX_GPUS: Final = 8
+"""As many as one machine has."""
 
 
 def home() -> Path:
@@ -34,6 +39,8 @@ class ServeSettings:
         max_tenants: tenants that one keyset remembers.
         replay_capacity: requests that one keyset remembers; when full, new keys are made.
         padding: profile of the sealed answers.
+        tee: the kind of CPU TEE that this runs in.
+        gpus: on the mock TEE, how many GPUs stand beside the CPU; on hardware, whether to ask them (not 0).
         log_level: of the content-free log on stderr.
 
     Raises:
@@ -53,6 +60,8 @@ class ServeSettings:
     max_tenants: int = 16_384
     replay_capacity: int = 1 << 18
     padding: Profile = "bucket"
+    tee: CpuKind = "snp"
+    gpus: int = 0
     log_level: str = "warning"
 
     def __post_init__(self) -> None:
@@ -61,5 +70,7 @@ class ServeSettings:
         for name in ("max_request_bytes", "max_open_requests", "max_tenants", "replay_capacity"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if not 0 <= self.gpus <= MAX_GPUS:
+            raise ValueError(f"gpus must be 0 to {MAX_GPUS}")
         if not 0 <= self.port <= 65535:  # noqa: PLR2004 - TCP's range
             raise ValueError("port must be 0 to 65535")

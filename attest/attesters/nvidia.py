@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
-from attest.attesters.base import AttesterFailure
+from attest.attesters.base import AttesterFailure, DeviceAnswers
+from attest.evidence.device import DeviceEvidence
 from attest.evidence.gpu import NONCE_SIZE, Architecture, GpuEvidence
 
 # NVML_DEVICE_ARCH_*; other generations have no attestation.
@@ -66,6 +67,15 @@ class NvidiaAttester:
 
     def __init__(self, library: NvmlLibrary | None = None) -> None:
         self._library = library if library is not None else _pynvml()
+
+    def device_answers(self, nonce: bytes) -> DeviceAnswers:
+        """As ``gpu_evidence``, in the form of a bundle. Golden values are left to whoever verifies.
+
+        Raises:
+            AttesterFailure, ValueError: as ``gpu_evidence``.
+        """
+        answers = enumerate(self.gpu_evidence(nonce))
+        return DeviceAnswers(tuple(DeviceEvidence.of(index, evidence) for index, evidence in answers))
 
     def gpu_evidence(self, nonce: bytes) -> tuple[GpuEvidence, ...]:
         """A fresh report over ``nonce`` from each GPU, in NVML's order.

@@ -7,7 +7,7 @@ from typing import Final
 from attest.attesters.base import AttesterFailure
 from attest.attesters.tsm import PAUSE_SECONDS, KernelReportFolder, ReportFolder, TsmReports
 from attest.evidence.certificate_table import CertificateTable
-from attest.evidence.cpu import CpuEvidence, SnpCollateral
+from attest.evidence.cpu import CpuKind, SnpCollateral, SnpEvidence
 from attest.evidence.snp import SnpReport
 from attest.refusal import Refused
 
@@ -24,7 +24,7 @@ class SnpAttester:
         pause_seconds: how long to wait before asking a busy firmware again.
     """
 
-    kind = "snp"
+    kind: Final[CpuKind] = "snp"
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class SnpAttester:
         self._privilege_level = privilege_level
         self._collateral = collateral
 
-    def cpu_evidence(self, report_data: bytes) -> CpuEvidence:
+    def cpu_evidence(self, report_data: bytes) -> SnpEvidence:
         """A report over ``report_data`` and the certificates that the host offers for it.
 
         Raises:
@@ -53,7 +53,7 @@ class SnpAttester:
         report, table = self._reports.ask(report_data, privilege_level=self._privilege_level)
         return self._evidence(report_data, report, table)
 
-    def _evidence(self, report_data: bytes, report: bytes, table: bytes) -> CpuEvidence:
+    def _evidence(self, report_data: bytes, report: bytes, table: bytes) -> SnpEvidence:
         try:
             parsed = SnpReport.parse(report)
             certificates = CertificateTable.parse(table)
@@ -62,11 +62,8 @@ class SnpAttester:
         if parsed.report_data != report_data:
             raise AttesterFailure("firmware answered another question")
         leaf = certificates.vlek if parsed.signing_key == "vlek" else certificates.vcek
-        if leaf is not None:
-            # The ARK is left out: a verifier has it pinned, and only a mock's travels with the evidence.
-            collateral = SnpCollateral(leaf, certificates.ask, None, certificates.crl)
-        elif self._collateral is not None:
-            collateral = self._collateral
-        else:
-            raise AttesterFailure("the host offers no certificate for this chip, and none is configured")
-        return CpuEvidence("snp", report, collateral)
+        if leaf is None and self._collateral is not None:
+            return SnpEvidence(report, self._collateral)
+        # The ARK is left out: a verifier has it pinned, and only a mock's travels with the evidence. A leaf
+        # that the host does not offer is looked up by the verifier, who knows the chip from the report.
+        return SnpEvidence(report, SnpCollateral(leaf, certificates.ask, None, certificates.crl))

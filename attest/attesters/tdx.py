@@ -7,9 +7,9 @@ from typing import Final
 
 from attest.attesters.base import AttesterFailure
 from attest.attesters.tsm import PAUSE_SECONDS, KernelReportFolder, ReportFolder, TsmReports
-from attest.evidence.event_log import MAX_LOG_BYTES
+from attest.evidence.cpu import CpuKind
 from attest.evidence.tdx import TdxQuote
-from attest.evidence.tdx_evidence import TdxCollateral, TdxEvidence
+from attest.evidence.tdx_evidence import MAX_EVENT_LOG_BYTES, TdxCollateral, TdxEvidence
 from attest.refusal import Refused
 
 CCEL_FILE: Final = Path("/sys/firmware/acpi/tables/data/CCEL")
@@ -26,7 +26,7 @@ class TdxAttester:
         pause_seconds: how long to wait before asking a busy host again.
     """
 
-    kind = "tdx"
+    kind: Final[CpuKind] = "tdx"
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class TdxAttester:
         self._collateral = collateral
         self._event_log_file = event_log_file
 
-    def tdx_evidence(self, report_data: bytes) -> TdxEvidence:
+    def cpu_evidence(self, report_data: bytes) -> TdxEvidence:
         """A quote over ``report_data`` and the event log, if the firmware keeps one.
 
         May block for a second: the host makes the quote, and some hosts make them slowly.
@@ -64,11 +64,11 @@ class TdxAttester:
     def _event_log(self) -> bytes | None:
         try:
             with self._event_log_file.open("rb") as file:
-                log = file.read(MAX_LOG_BYTES + 1)
+                log = file.read(MAX_EVENT_LOG_BYTES + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise AttesterFailure(f"event log: {error.strerror}") from error
-        if len(log) > MAX_LOG_BYTES:
-            raise AttesterFailure(f"event log: more than {MAX_LOG_BYTES} bytes")
+        if len(log) > MAX_EVENT_LOG_BYTES:
+            raise AttesterFailure(f"event log: more than {MAX_EVENT_LOG_BYTES} bytes")
         return log

@@ -1,38 +1,66 @@
 """The bundle: everything a verifier needs to judge one runtime offline, in one strict document.
 
     {"format": "sealgate-bundle-v1",
-     "statement": b64, "keyset": b64,                        canonical JSON, as bytes
-     "cpu": {"kind": "snp", "report": b64},
-     "gpus": [],
-     "collateral": {"snp": {"leaf": b64, "intermediate": b64|null, "ark": b64|null, "crl": b64|null}}}
+     "statement": b64, "keyset": b64,                           canonical JSON, as bytes
+     "cpu": {"kind": "snp", "report": b64}
+          | {"kind": "tdx", "quote": b64, "event_log": b64|null},
+     "devices": [{"kind", "index", "arch", "report": b64, "certificate_chain": b64}, ...],
+     "collateral": {"snp": {"leaf", "intermediate", "ark", "crl": b64|null} | null,
+                    "tdx": {the nine documents} | null,
+                    "nvidia": {"rims": {name: b64}, "ocsp": [b64, ...]} | null},
+     "tokens": [{"kind": "nras"|"maa", "token": b64}, ...]}     second verdicts, for a quorum
 
 The bundle itself is RFC 8785 JSON: one set of parts has one encoding, so a stored bundle can be named by
-its digest and two parsers cannot read it differently. Nothing in it is trusted yet.
+its digest and two parsers cannot read it differently. Nothing in it is trusted yet. An enclave leaves out
+what it cannot know (golden values, revocation lists); whoever verifies fills it in from what it fetched,
+and may then store the whole (``attest.collateral.complete``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
 from attest import strict_json
-from attest.evidence.cpu import CpuEvidence, SnpCollateral
+from attest.evidence import bundle_collateral as collateral
+from attest.evidence.cpu import CpuEvidence, SnpEvidence
+from attest.evidence.device import DeviceEvidence, NvidiaCollateral
+from attest.evidence.tdx_evidence import MAX_EVENT_LOG_BYTES, MAX_QUOTE_BYTES, TdxEvidence
 from attest.refusal import Malformed, Unsupported
+from attest.statement import MAX_DEVICES
 
-FORMAT = "sealgate-bundle-v1"
-MAX_BUNDLE_BYTES = 1024 * 1024
+FORMAT: Final = "sealgate-bundle-v1"
+MAX_BUNDLE_BYTES: Final = 4 * 1024 * 1024
+"""Eight GPUs, their switches and all collateral are about 400 kB."""
 
-MAX_REPORT_BYTES = 16 * 1024
-"""A SEV-SNP report is 1184 bytes; other CPU TEEs' quotes reach some 8 kB."""
+MAX_REPORT_BYTES: Final = 4 * 1024
+"""A SEV-SNP report is 1184 bytes."""
 
-MAX_CERTIFICATE_BYTES = 16 * 1024
-MAX_CRL_BYTES = 256 * 1024
-CLAUSE = "docs/reference/bundle-format.md"
+MAX_TOKEN_BYTES: Final = 256 * 1024
+CLAUSE: Final = "docs/reference/bundle-format.md"
 
-_MEMBERS = frozenset({"format", "statement", "keyset", "cpu", "gpus", "collateral"})
-_CPU_MEMBERS = frozenset({"kind", "report"})
-_COLLATERAL_MEMBERS = frozenset({"snp"})
-_SNP_MEMBERS = frozenset({"leaf", "intermediate", "ark", "crl"})
+TokenKind = Literal["nras", "maa"]
+
+_MEMBERS: Final = frozenset({"format", "statement", "keyset", "cpu", "devices", "collateral", "tokens"})
+_SNP_MEMBERS: Final = frozenset({"kind", "report"})
+_TDX_MEMBERS: Final = frozenset({"kind", "quote", "event_log"})
+_TOKEN_MEMBERS: Final = frozenset({"kind", "token"})
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class VerdictToken:
+    """What an attestation service says of the same evidence.
+
+    Args:
+        kind: ``nras`` on the devices, ``maa`` on the CPU.
+        token: as the service answered.
+    """
+
+    kind: TokenKind
+    token: bytes
+
+    def __repr__(self) -> str:
+        return f"VerdictToken({self.kind}, {len(self.token)} bytes)"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -42,34 +70,47 @@ class Bundle:
     Args:
         statement: the statement's canonical bytes.
         keyset: the keyset's canonical bytes.
-        cpu: the CPU TEE's report and its certificates.
+        cpu: the CPU TEE's report and what is known towards judging it.
+        devices: the devices' reports, ordered by kind and index, none twice.
+        nvidia: golden values and revocation answers for the devices.
+        tokens: second verdicts, at most one of each kind, ordered by kind.
+
+    Raises:
+        Malformed: ``bundle-devices``, ``bundle-tokens``.
     """
 
     statement: bytes
     keyset: bytes
     cpu: CpuEvidence
+    devices: tuple[DeviceEvidence, ...] = ()
+    nvidia: NvidiaCollateral | None = None
+    tokens: tuple[VerdictToken, ...] = ()
+
+    def __post_init__(self) -> None:
+        keys = [(device.kind, device.index) for device in self.devices]
+        if len(keys) > MAX_DEVICES or keys != sorted(set(keys)):
+            raise Malformed("bundle-devices", "not in order, or one twice, or too many", clause=CLAUSE)
+        kinds = [token.kind for token in self.tokens]
+        if kinds != sorted(set(kinds)):
+            raise Malformed("bundle-tokens", "not in order, or a kind twice", clause=CLAUSE)
 
     def __repr__(self) -> str:
-        return f"Bundle(statement {len(self.statement)} bytes, keyset {len(self.keyset)} bytes, {self.cpu!r})"
+        sizes = f"statement {len(self.statement)} bytes, keyset {len(self.keyset)} bytes"
+        return f"Bundle({sizes}, {self.cpu!r}, {len(self.devices)} devices)"
 
     def serialise(self) -> bytes:
         """RFC 8785 JSON."""
-        collateral = self.cpu.collateral
         return strict_json.canonical(
             {
                 "format": FORMAT,
                 "statement": strict_json.b64encode(self.statement),
                 "keyset": strict_json.b64encode(self.keyset),
-                "cpu": {"kind": self.cpu.kind, "report": strict_json.b64encode(self.cpu.report)},
-                "gpus": [],
-                "collateral": {
-                    "snp": {
-                        "leaf": strict_json.b64encode(collateral.leaf),
-                        "intermediate": _encode_optional(collateral.intermediate),
-                        "ark": _encode_optional(collateral.ark),
-                        "crl": _encode_optional(collateral.crl),
-                    }
-                },
+                "cpu": _cpu_members(self.cpu),
+                "devices": [device.as_members() for device in self.devices],
+                "collateral": collateral.members(self.cpu, self.nvidia),
+                "tokens": [
+                    {"kind": token.kind, "token": strict_json.b64encode(token.token)} for token in self.tokens
+                ],
             }
         )
 
@@ -78,8 +119,9 @@ class Bundle:
         """Read canonical bytes, and nothing else.
 
         Raises:
-            Malformed: ``bundle-*`` for anything that ``serialise`` would not have written.
-            Unsupported: ``bundle-format``, ``cpu-evidence-kind``, ``gpu-evidence``.
+            Malformed: ``bundle-*``, ``device-*``, ``tdx-collateral-*`` for anything that ``serialise`` would
+                not have written.
+            Unsupported: ``bundle-format``, ``cpu-evidence-kind``, ``device-architecture``, ``token-kind``.
         """
         value = strict_json.loads(data, name="bundle", max_bytes=MAX_BUNDLE_BYTES)
         if not isinstance(value, dict) or not isinstance(value.get("format"), str):
@@ -87,52 +129,57 @@ class Bundle:
         if value["format"] != FORMAT:
             raise Unsupported("bundle-format", CLAUSE, expected=FORMAT, got="another format")
         members = strict_json.members_exactly(value, _MEMBERS, name="bundle")
-        _require_no_gpus(members["gpus"])
+        parts = collateral.read(members["collateral"])
         bundle = cls(
             statement=_decode(members["statement"], MAX_BUNDLE_BYTES),
             keyset=_decode(members["keyset"], MAX_BUNDLE_BYTES),
-            cpu=_parse_cpu(members["cpu"], members["collateral"]),
+            cpu=_cpu(members["cpu"], parts),
+            devices=tuple(
+                map(DeviceEvidence.from_members, _list(members["devices"], MAX_DEVICES, "devices"))
+            ),
+            nvidia=parts.nvidia,
+            tokens=tuple(map(_token, _list(members["tokens"], len(get_args(TokenKind)), "tokens"))),
         )
+        # Also what was read and belongs nowhere, such as collateral of another kind of CPU, is missing here.
         if bundle.serialise() != data:
-            raise Malformed("bundle-not-canonical", "not RFC 8785 JSON", clause="RFC 8785")
+            raise Malformed("bundle-not-canonical", "not RFC 8785 JSON of these parts", clause="RFC 8785")
         return bundle
 
 
-def _parse_cpu(value: Any, collateral: Any) -> CpuEvidence:
+def _cpu_members(cpu: CpuEvidence) -> dict[str, str | None]:
+    if isinstance(cpu, SnpEvidence):
+        return {"kind": cpu.kind, "report": strict_json.b64encode(cpu.report)}
+    event_log = None if cpu.event_log is None else strict_json.b64encode(cpu.event_log)
+    return {"kind": cpu.kind, "quote": strict_json.b64encode(cpu.quote), "event_log": event_log}
+
+
+def _cpu(value: Any, parts: collateral.Parts) -> CpuEvidence:
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
         raise Malformed("bundle-members", "cpu.kind is not a string", clause=CLAUSE)
-    if value["kind"] != "snp":
-        raise Unsupported("cpu-evidence-kind", CLAUSE, expected="snp", got="another kind")
-    cpu = strict_json.members_exactly(value, _CPU_MEMBERS, name="bundle")
-    by_kind = strict_json.members_exactly(collateral, _COLLATERAL_MEMBERS, name="bundle")
-    snp = strict_json.members_exactly(by_kind["snp"], _SNP_MEMBERS, name="bundle")
-    return CpuEvidence(
-        kind="snp",
-        report=_decode(cpu["report"], MAX_REPORT_BYTES),
-        collateral=SnpCollateral(
-            leaf=_decode(snp["leaf"], MAX_CERTIFICATE_BYTES),
-            intermediate=_decode_optional(snp["intermediate"], MAX_CERTIFICATE_BYTES),
-            ark=_decode_optional(snp["ark"], MAX_CERTIFICATE_BYTES),
-            crl=_decode_optional(snp["crl"], MAX_CRL_BYTES),
-        ),
-    )
+    if value["kind"] == "snp":
+        if parts.snp is None:
+            raise Malformed("bundle-members", "no collateral for cpu.kind", clause=CLAUSE)
+        cpu = strict_json.members_exactly(value, _SNP_MEMBERS, name="bundle")
+        return SnpEvidence(_decode(cpu["report"], MAX_REPORT_BYTES), parts.snp)
+    if value["kind"] == "tdx":
+        cpu = strict_json.members_exactly(value, _TDX_MEMBERS, name="bundle")
+        event_log = None if cpu["event_log"] is None else _decode(cpu["event_log"], MAX_EVENT_LOG_BYTES)
+        return TdxEvidence(_decode(cpu["quote"], MAX_QUOTE_BYTES), parts.tdx, event_log)
+    raise Unsupported("cpu-evidence-kind", CLAUSE, expected="snp or tdx", got="another kind")
 
 
-def _require_no_gpus(value: Any) -> None:
-    """A GPU that this version cannot judge is refused, never skipped (P1)."""
-    if not isinstance(value, list):
-        raise Malformed("bundle-members", "gpus is not a list", clause=CLAUSE)
-    if value:
-        raise Unsupported("gpu-evidence", CLAUSE, expected="none", got=f"{len(value)} GPUs")
+def _token(value: Any) -> VerdictToken:
+    members = strict_json.members_exactly(value, _TOKEN_MEMBERS, name="bundle")
+    if members["kind"] not in get_args(TokenKind):
+        raise Unsupported("token-kind", CLAUSE, expected=" or ".join(get_args(TokenKind)), got="another kind")
+    return VerdictToken(members["kind"], _decode(members["token"], MAX_TOKEN_BYTES))
+
+
+def _list(value: Any, longest: int, name: str) -> list[Any]:
+    if not isinstance(value, list) or len(value) > longest:
+        raise Malformed("bundle-members", f"{name} is not a list of at most {longest}", clause=CLAUSE)
+    return value
 
 
 def _decode(value: Any, max_bytes: int) -> bytes:
     return strict_json.b64decode(value, name="bundle", max_bytes=max_bytes)
-
-
-def _decode_optional(value: Any, max_bytes: int) -> bytes | None:
-    return None if value is None else _decode(value, max_bytes)
-
-
-def _encode_optional(value: bytes | None) -> str | None:
-    return None if value is None else strict_json.b64encode(value)

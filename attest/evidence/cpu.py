@@ -7,7 +7,11 @@ verifier's code.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
+
+from attest.evidence.tdx_evidence import TdxEvidence
+
+CpuKind = Literal["snp", "tdx"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -15,13 +19,13 @@ class SnpCollateral:
     """The certificates (and list) under which a SEV-SNP report is to be judged. All DER; none trusted yet.
 
     Args:
-        leaf: VCEK or VLEK.
+        leaf: VCEK or VLEK; ``None`` where the host gave the guest none, and a verifier looks it up.
         intermediate: ASK or ASVK; ``None`` means the pinned one.
         ark: a mock vendor's root, which has no pinned copy; ``None`` for AMD.
         crl: revocation list signed by the root.
     """
 
-    leaf: bytes
+    leaf: bytes | None
     intermediate: bytes | None = None
     ark: bytes | None = None
     crl: bytes | None = None
@@ -32,18 +36,22 @@ class SnpCollateral:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class CpuEvidence:
-    """One CPU TEE's answer to one ``report_data``.
+class SnpEvidence:
+    """One SEV-SNP guest's answer to one ``report_data``.
 
     Args:
-        kind: the TEE's kind; chooses the verifier.
         report: the signed report as the hardware wrote it.
         collateral: what the enclave knows towards verifying it; a verifier may use its own instead.
     """
 
-    kind: Literal["snp"]
+    kind: ClassVar[CpuKind] = "snp"
+
     report: bytes
     collateral: SnpCollateral
 
     def __repr__(self) -> str:
-        return f"CpuEvidence({self.kind}, report {len(self.report)} bytes, {self.collateral!r})"
+        return f"SnpEvidence(report {len(self.report)} bytes, {self.collateral!r})"
+
+
+CpuEvidence = SnpEvidence | TdxEvidence
+"""What any CPU TEE hands over; ``kind`` chooses the verifier."""

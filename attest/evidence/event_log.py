@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from attest.evidence.reader import Reader
+from attest.evidence.tdx_evidence import MAX_EVENT_LOG_BYTES
 from attest.refusal import Malformed, Unsupported
 
-MAX_LOG_BYTES: Final = 512 * 1024  # firmware reserves 64 or 256 kB
 RTMR_COUNT: Final = 4
 
 CLAUSE: Final = "TCG PC Client Platform Firmware Profile section 10"
@@ -67,8 +67,8 @@ class EventLog:
             Malformed: ``event-log-too-large``, ``event-log-header``, ``event-log-truncated``,
                 ``event-log-digests``, ``event-log-register``, ``event-log-filler``.
         """
-        if len(data) > MAX_LOG_BYTES:
-            raise Malformed("event-log-too-large", f"{len(data)} bytes, at most {MAX_LOG_BYTES}")
+        if len(data) > MAX_EVENT_LOG_BYTES:
+            raise Malformed("event-log-too-large", f"{len(data)} bytes, at most {MAX_EVENT_LOG_BYTES}")
         reader = Reader(data, _NAME)
         sizes = _header(reader)
         events = []

@@ -12,6 +12,10 @@ from typing import Final, Literal
 Architecture = Literal["HOPPER", "BLACKWELL", "LS10"]
 
 NONCE_SIZE: Final = 32
+MAX_REPORT_BYTES: Final = 16 * 1024  # Hopper's are 4.3 kB
+MAX_CHAIN_BYTES: Final = 64 * 1024
+MAX_RIM_BYTES: Final = 128 * 1024  # NVIDIA's are 21 kB
+MAX_OCSP_BYTES: Final = 8 * 1024  # NVIDIA's are 1 kB
 ARCHITECTURES: Final[tuple[Architecture, ...]] = ("HOPPER", "BLACKWELL", "LS10")
 
 

@@ -14,9 +14,9 @@ from typing import Final
 
 from lxml import etree
 
+from attest.evidence.gpu import MAX_RIM_BYTES
 from attest.refusal import Malformed, Unsupported
 
-MAX_RIM_BYTES: Final = 128 * 1024  # NVIDIA's are 21 kB
 MAX_INDEX: Final = 63
 MAX_ALTERNATIVES: Final = 64
 SWID: Final = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd"

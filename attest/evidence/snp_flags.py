@@ -3,6 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+PolicyBit = Literal[
+    "smt_allowed",
+    "single_socket_required",
+    "cxl_allowed",
+    "aes_256_xts_required",
+    "rapl_disabled_required",
+    "ciphertext_hiding_required",
+    "page_swap_disabled",
+]
+"""Bits of the guest policy that reference values may speak of; debug and migration are always refused."""
+
+PlatformBit = Literal[
+    "smt_enabled",
+    "tsme_enabled",
+    "ecc_enabled",
+    "rapl_disabled",
+    "ciphertext_hiding_enabled",
+    "alias_check_complete",
+    "tio_enabled",
+]
+"""Bits of PLATFORM_INFO that reference values may speak of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from attest.evidence.gpu import NONCE_SIZE
+from attest.evidence.gpu import MAX_REPORT_BYTES, NONCE_SIZE
 from attest.evidence.reader import Reader
 from attest.refusal import Malformed, Unsupported
 
-MAX_REPORT_BYTES: Final = 16 * 1024  # Hopper's are 4.3 kB
 MAX_BLOCKS: Final = 64
 MEASUREMENT_SIZE: Final = 48
 REQUEST_SIZE: Final = 37

@@ -12,10 +12,10 @@ from typing import Final
 
 from attest.evidence.reader import Reader
 from attest.evidence.tdx_attributes import TdAttributes
+from attest.evidence.tdx_evidence import MAX_QUOTE_BYTES
 from attest.evidence.tdx_signature import QuoteSignature
 from attest.refusal import Malformed, Unsupported
 
-MAX_QUOTE_BYTES: Final = 16 * 1024  # genuine ones are 5 kB, padded to 8000 by one cloud
 REPORT_DATA_SIZE: Final = 64
 REGISTER_SIZE: Final = 48
 TEE_TCB_SVN_SIZE: Final = 16

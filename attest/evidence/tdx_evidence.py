@@ -7,11 +7,13 @@ without carrying any verifier's code.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 from attest import strict_json
 from attest.refusal import Malformed
 
+MAX_QUOTE_BYTES: Final = 16 * 1024  # genuine ones are 5 kB, padded to 8000 by one cloud
+MAX_EVENT_LOG_BYTES: Final = 512 * 1024  # firmware reserves 64 or 256 kB
 MAX_COLLATERAL_BYTES: Final = 512 * 1024
 MAX_DOCUMENT_BYTES: Final = 96 * 1024  # Intel's largest TCB info is 10 kB
 MAX_LIST_BYTES: Final = 64 * 1024
@@ -74,18 +76,30 @@ class TdxCollateral:
         Raises:
             Malformed: ``tdx-collateral-form``, ``tdx-collateral-members`` and those of strict JSON.
         """
-        document = strict_json.loads(data, name="tdx-collateral", max_bytes=MAX_COLLATERAL_BYTES)
+        return cls.from_members(
+            strict_json.loads(data, name="tdx-collateral", max_bytes=MAX_COLLATERAL_BYTES)
+        )
+
+    @classmethod
+    def from_members(cls, document: Any) -> TdxCollateral:
+        """Read the same form where it is part of a larger document.
+
+        Raises:
+            Malformed: ``tdx-collateral-form``, ``tdx-collateral-members``.
+        """
         names = frozenset(field.name for field in fields(cls))
         members = strict_json.members_exactly(document, names, name="tdx-collateral")
         values: dict[str, Any] = {name: _member(name, value) for name, value in members.items()}
         return cls(**values)
 
+    def as_members(self) -> dict[str, str]:
+        """The form that ``from_members`` reads."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
+
     def as_json(self) -> bytes:
         """The form that ``from_json`` reads, canonical."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return strict_json.canonical(
-            {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
-        )
+        return strict_json.canonical(self.as_members())
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -98,7 +112,7 @@ class TdxEvidence:
         event_log: the firmware's log in the form of ACPI CCEL, if the guest has one.
     """
 
-    kind: ClassVar[str] = "tdx"
+    kind: ClassVar[Literal["tdx"]] = "tdx"
 
     quote: bytes
     collateral: TdxCollateral | None = None

@@ -1,34 +1,42 @@
-"""The mock vendor behind the seam where a runtime expects hardware."""
+"""A mock machine behind the seam where a runtime expects hardware."""
 
 from __future__ import annotations
 
-from attest.evidence.cpu import CpuEvidence
-from attest.mock.snp_report import MockLaunch
-from attest.mock.vendor import MockVendor
+from attest.attesters.base import DeviceAnswers
+from attest.evidence.cpu import CpuEvidence, CpuKind
+from attest.mock.machine import MockMachine
 
 
 class MockAttester:
-    """Answers with genuine-looking SEV-SNP evidence under the mock vendor's root.
+    """Answers with genuine-looking evidence under the mock vendors' roots.
 
     Args:
-        vendor: signs.
-        launch: what the reports say of the guest.
+        machine: the CPU and its devices.
     """
 
-    kind = "snp"
-
-    def __init__(self, vendor: MockVendor, launch: MockLaunch) -> None:
-        self.vendor = vendor
-        self.launch = launch
+    def __init__(self, machine: MockMachine) -> None:
+        self.machine = machine
 
     def __repr__(self) -> str:
-        return f"MockAttester({self.vendor!r})"
+        return f"MockAttester({self.machine!r})"
+
+    @property
+    def kind(self) -> CpuKind:
+        """The simulated TEE's kind."""
+        return self.machine.cpu.kind
 
     def cpu_evidence(self, report_data: bytes) -> CpuEvidence:
-        """A report over ``report_data`` with its whole chain.
+        """A report over ``report_data`` with its whole collateral.
 
         Raises:
             ValueError: ``report_data`` is not 64 bytes.
         """
-        report = self.vendor.report(report_data, self.launch)
-        return CpuEvidence("snp", report, self.vendor.collateral(self.launch.tcb))
+        return self.machine.cpu.evidence(report_data)
+
+    def device_answers(self, nonce: bytes) -> DeviceAnswers:
+        """A report over ``nonce`` from every device, with all golden values.
+
+        Raises:
+            ValueError: ``nonce`` is not 32 bytes.
+        """
+        return self.machine.device_answers(nonce)

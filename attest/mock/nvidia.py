@@ -137,7 +137,7 @@ class MockGpuVendor:
             now: when the answers are given; default is the clock.
         """
         gpu = gpu or MockGpu()
-        answers = self.answers(gpu, now=now or datetime.now(UTC))
+        answers = tuple(self.answers(gpu, now=now or datetime.now(UTC)).values())
         if gpu.is_switch:
             return GpuCollateral(
                 None, self.rim(gpu, nvidia_report.SWITCH_INDICES, gpu.vbios_version), answers
@@ -179,8 +179,8 @@ class MockGpuVendor:
             each.der for each in (self.rim_signer, self.rim_intermediate, self.rim_ca, self.rim_root)
         )
 
-    def answers(self, gpu: MockGpu, *, now: datetime) -> tuple[bytes, ...]:
-        """Good revocation answers on every certificate that can be revoked."""
+    def answers(self, gpu: MockGpu, *, now: datetime) -> dict[str, bytes]:
+        """Good revocation answers on every certificate that can be revoked, by the certificate's subject."""
         _, chip = self.device(gpu)
         pairs = (
             (chip, self.provisioner),
@@ -190,7 +190,10 @@ class MockGpuVendor:
             (self.rim_intermediate, self.rim_ca),
             (self.rim_ca, self.rim_root),
         )
-        return tuple(ocsp_answer(about.certificate, issuer, issued_at=now) for about, issuer in pairs)
+        return {
+            about.certificate.subject.rfc4514_string(): ocsp_answer(about.certificate, issuer, issued_at=now)
+            for about, issuer in pairs
+        }
 
     def _authority(self, name: str, issuer: Authority | None) -> Authority:
         return authority(name, derived_key(self._seed, name), issuer, issued_at=self.issued_at)

@@ -1,4 +1,4 @@
-"""A runtime on the mock vendor, as far as its evidence shows it: the honest one that faults start from.
+"""A runtime on a mock machine, as far as its evidence shows it: the honest one that faults start from.
 
 ``MockWorld`` answers a nonce as an honest runtime would, and says which trust file and reference values
 accept exactly that runtime and no other. Tests, the development server and the demo share it, so that a
@@ -10,50 +10,56 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from attest.accepted.runtime import RuntimeReference
+from attest.attesters.base import NO_DEVICES, DeviceAnswers
 from attest.evidence.bundle import Bundle
-from attest.evidence.cpu import CpuEvidence
 from attest.keyset import Keyset
-from attest.mock.snp_report import MockLaunch
-from attest.mock.vendor import MockVendor
-from attest.reference import ReferenceValues, RuntimeReference, SnpReference
-from attest.statement import Statement, report_data
+from attest.mock.machine import MockMachine
+from attest.reference import ReferenceValues
+from attest.statement import Device, Statement, gpu_nonce, report_data
 from attest.trust import TrustRoots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class MockWorld:
-    """One runtime under one mock vendor.
+    """One runtime on one mock machine.
 
     Args:
-        vendor: signs.
-        launch: how the guest was launched.
-        statement: what the runtime states; nonce and keyset digest are filled in per answer.
+        machine: signs.
+        statement: what the runtime states; nonce, keyset digest and devices are filled in per answer.
         keyset: the runtime's public keys.
-        now: when revocation lists are issued, aware; None is the clock.
+        now: when revocation lists and answers are issued, aware; None is the clock.
     """
 
-    vendor: MockVendor
-    launch: MockLaunch
+    machine: MockMachine
     statement: Statement
     keyset: Keyset
     now: datetime | None = None
 
     def __repr__(self) -> str:
-        return f"MockWorld({self.vendor!r}, {self.keyset.digest})"
+        return f"MockWorld({self.machine!r}, {self.keyset.digest})"
 
-    def stated(self, nonce: str | None) -> Statement:
-        """The statement that answers ``nonce`` for this world's keyset."""
-        return replace(self.statement, nonce=nonce, keyset_digest=self.keyset.digest)
+    def answers(self, nonce: str | None) -> DeviceAnswers:
+        """What the devices answer for ``nonce`` and this world's keyset."""
+        if nonce is None:
+            return NO_DEVICES
+        return self.machine.device_answers(gpu_nonce(nonce, self.keyset.digest), self.now)
 
-    def evidence(self, data: bytes) -> CpuEvidence:
-        """CPU evidence over 64 bytes of report data."""
-        report = self.vendor.report(data, self.launch)
-        return CpuEvidence("snp", report, self.vendor.collateral(self.launch.tcb, now=self.now))
+    def stated(self, nonce: str | None, answers: DeviceAnswers = NO_DEVICES) -> Statement:
+        """The statement that answers ``nonce`` for this world's keyset and binds the devices' answers."""
+        devices = tuple(Device(each.kind, each.index, each.digest) for each in answers.devices)
+        return replace(self.statement, nonce=nonce, keyset_digest=self.keyset.digest, devices=devices)
 
     def bundle(self, nonce: str | None) -> Bundle:
         """The honest answer, in parts."""
-        statement = self.stated(nonce).canonical()
-        return Bundle(statement, self.keyset.canonical(), self.evidence(report_data(statement)))
+        answers = self.answers(nonce)
+        return self.bundle_of(self.stated(nonce, answers), answers)
+
+    def bundle_of(self, statement: Statement, answers: DeviceAnswers) -> Bundle:
+        """A bundle in which the CPU vouches for ``statement``, with these devices beside it."""
+        data = statement.canonical()
+        cpu = self.machine.cpu.evidence(report_data(data), self.now)
+        return Bundle(data, self.keyset.canonical(), cpu, answers.devices, answers.collateral)
 
     def answer(self, nonce: str | None) -> bytes:
         """The honest answer, as sent."""
@@ -61,7 +67,7 @@ class MockWorld:
 
     def trust(self) -> TrustRoots:
         """The roots that this world's evidence stands under, and no others."""
-        return TrustRoots(amd=False, mock_ark_sha256=self.vendor.ark_sha256)
+        return TrustRoots(amd=False, intel=False, nvidia=False, mock=self.machine.roots())
 
     def reference(
         self, *, not_after: datetime, max_evidence_age: timedelta = timedelta(hours=1)
@@ -78,16 +84,7 @@ class MockWorld:
             name="mock world",
             not_after=not_after,
             max_evidence_age=max_evidence_age,
-            vendors=frozenset({"mock"}),
-            mock_ark_sha256=self.vendor.ark_sha256,
-            snp=SnpReference(
-                products=frozenset({self.vendor.product}),
-                signing_keys=frozenset({"vcek"}),
-                vmpls=frozenset({self.launch.vmpl}),
-                measurements=frozenset({self.launch.measurement.hex()}),
-                min_guest_svn=self.launch.guest_svn,
-                min_tcb={self.vendor.product: self.launch.tcb},
-            ),
+            **self.machine.reference_parts(),
             runtime=RuntimeReference(
                 roles=frozenset({statement.role}),
                 regions=frozenset({statement.region}),
@@ -96,6 +93,5 @@ class MockWorld:
                 base_model_digests=frozenset({statement.base_model_digest}),
                 tokenizer_digests=frozenset({statement.tokenizer_digest}),
                 contract_digests=frozenset(contract),
-                gpus=0,
             ),
         )

@@ -4,11 +4,12 @@
     2  the statement answers this client's nonce
     3  the keyset is the one that the statement names
     4  the keyset holds keys, and we can seal to each
-    5  the CPU evidence is genuine: report, chain, revocation (``attest.verify.snp``)
-    6  the report binds the statement: report data = SHA-512("sealgate-statement-v1" || statement)
-    7  every device that the statement names is proved, and none beside them
+    5  the CPU evidence is genuine (``attest.verify.snp``, ``attest.verify.tdx``)
+    6  the CPU evidence binds the statement: report data = SHA-512("sealgate-statement-v1" || statement)
+    7  every device is named by the statement, by its evidence's digest, and every named one is here
+    8  every device is genuine, and answers the nonce that was derived from the client's and the keyset
 
-The order matters for what a refusal says, not for what is accepted: all seven must hold. Whether the genuine
+The order matters for what a refusal says, not for what is accepted: all eight must hold. Whether the genuine
 thing is one that we *accept* is the question of ``attest.appraise``.
 """
 
@@ -21,15 +22,15 @@ from typing import Final
 from attest import digest
 from attest.channel.ohttp import choose_suite, parse_key_configs
 from attest.checks import Check, CheckList
-from attest.collateral.snp import SnpRoots
 from attest.evidence.bundle import CLAUSE as BUNDLE_CLAUSE
-from attest.evidence.bundle import Bundle
+from attest.evidence.bundle import Bundle, VerdictToken
 from attest.keyset import Keyset
-from attest.refusal import Unsupported
 from attest.statement import CLAUSE as STATEMENT_CLAUSE
 from attest.statement import Statement, checked_nonce, report_data
 from attest.trust import TrustRoots
-from attest.verify.snp import VerifiedSnp, verify_snp
+from attest.verify.cpu import VerifiedCpu, verify_cpu
+from attest.verify.devices import require_named, verify_devices
+from attest.verify.nvidia import VerifiedGpu
 
 _VERIFIER: Final = object()
 """Held by this module alone: what makes a ``VerifiedEvidence`` mean that ``verify_bundle`` returned it."""
@@ -45,7 +46,9 @@ class VerifiedEvidence:
         keyset: the keys that the statement vouches for.
         keyset_digest: digest of the keyset's bytes.
         bundle_digest: digest of the whole bundle, by which it may be archived.
-        snp: the verified CPU report.
+        cpu: the verified CPU evidence.
+        devices: the verified devices, in the statement's order.
+        tokens: second verdicts as they came, not looked at yet.
         nonce: the nonce that was answered, or None if none was asked (then this proves no freshness).
         roots: the roots under which all this was verified.
         verified_at: the time of verification.
@@ -57,7 +60,9 @@ class VerifiedEvidence:
     keyset: Keyset
     keyset_digest: str
     bundle_digest: str
-    snp: VerifiedSnp
+    cpu: VerifiedCpu
+    devices: tuple[VerifiedGpu, ...]
+    tokens: tuple[VerdictToken, ...]
     nonce: str | None
     roots: TrustRoots
     verified_at: datetime
@@ -69,14 +74,15 @@ class VerifiedEvidence:
             raise TypeError("VerifiedEvidence is made by verify_bundle only")
 
     def __repr__(self) -> str:
-        return f"VerifiedEvidence({self.snp.vendor}, statement {self.statement_digest})"
+        devices = f"{len(self.devices)} devices"
+        return f"VerifiedEvidence({self.cpu.vendor} {self.cpu.kind}, {devices}, {self.statement_digest})"
 
 
 def verify_bundle(bundle: bytes, *, nonce: str | None, roots: TrustRoots, now: datetime) -> VerifiedEvidence:
-    """Verify a bundle as received.
+    """Verify a bundle, with all the collateral that judging it takes.
 
     Args:
-        bundle: the document's bytes; at most 1 MiB.
+        bundle: the document's bytes; at most 4 MiB.
         nonce: the client's own fresh nonce, 64 hex digits. None only to judge a saved file: the result then
             proves no freshness, says so in a row, and no verdict built on it can carry data.
         roots: who may vouch.
@@ -89,30 +95,30 @@ def verify_bundle(bundle: bytes, *, nonce: str | None, roots: TrustRoots, now: d
     """
     checks = CheckList()
     with checks.explaining():
-        with checks.step("documents are well formed", BUNDLE_CLAUSE):
-            parsed = Bundle.parse(bundle)
-            statement = Statement.parse(parsed.statement)
-            keyset = Keyset.parse(parsed.keyset)
-            checks.passed("documents are well formed", BUNDLE_CLAUSE, got=f"{len(bundle)} bytes")
-        _require_nonce(statement, nonce, checks)
-        keyset_digest = _require_keyset(statement, parsed.keyset, checks)
-        _require_usable_keys(keyset, checks)
-        snp = verify_snp(
-            parsed.cpu.report,
-            parsed.cpu.collateral,
-            SnpRoots(amd=roots.amd, mock_ark_sha256=roots.mock_ark_sha256),
-            now=now,
-            checks=checks,
-        )
-        _require_binding(snp, parsed.statement, checks)
-        _require_devices(statement, checks)
+        with checks.under("statement"):
+            with checks.step("documents are well formed", BUNDLE_CLAUSE):
+                parsed = Bundle.parse(bundle)
+                statement = Statement.parse(parsed.statement)
+                keyset = Keyset.parse(parsed.keyset)
+                checks.passed("documents are well formed", BUNDLE_CLAUSE, got=f"{len(bundle)} bytes")
+            _require_nonce(statement, nonce, checks)
+            keyset_digest = _require_keyset(statement, parsed.keyset, checks)
+            _require_usable_keys(keyset, checks)
+        with checks.under("CPU"):
+            cpu = verify_cpu(parsed.cpu, roots, now=now, checks=checks)
+            _require_binding(cpu, parsed.statement, checks)
+        with checks.under("devices"):
+            require_named(parsed.devices, statement, checks)
+            devices = verify_devices(parsed, statement, roots, now=now, checks=checks)
         return VerifiedEvidence(
             statement=statement,
             statement_digest=digest.sha256_digest(parsed.statement),
             keyset=keyset,
             keyset_digest=keyset_digest,
             bundle_digest=digest.sha256_digest(bundle),
-            snp=snp,
+            cpu=cpu,
+            devices=devices,
+            tokens=parsed.tokens,
             nonce=nonce,
             roots=roots,
             verified_at=now,
@@ -160,23 +166,14 @@ def _require_usable_keys(keyset: Keyset, checks: CheckList) -> None:
         checks.passed(name, clause, expected="suites that we speak", got=", ".join(map(str, suites)))
 
 
-def _require_binding(snp: VerifiedSnp, statement: bytes, checks: CheckList) -> None:
+def _require_binding(cpu: VerifiedCpu, statement: bytes, checks: CheckList) -> None:
     """A genuine report of somebody else's enclave vouches for nothing here."""
     expected = report_data(statement)
     checks.require(
-        snp.report.report_data == expected,
+        cpu.report_data == expected,
         "report-data-mismatch",
         "report binds the statement",
         STATEMENT_CLAUSE,
         expected=expected.hex()[:32] + "...",
-        got=snp.report.report_data.hex()[:32] + "...",
+        got=cpu.report_data.hex()[:32] + "...",
     )
-
-
-def _require_devices(statement: Statement, checks: CheckList) -> None:
-    """A device that cannot be judged is refused, never skipped (P1). Bundles carry no GPU evidence yet."""
-    if statement.devices:
-        raise Unsupported(
-            "gpu-evidence", STATEMENT_CLAUSE, expected="none", got=f"{len(statement.devices)} devices"
-        )
-    checks.passed("devices beside the CPU", STATEMENT_CLAUSE, expected="every one proved", got="none named")

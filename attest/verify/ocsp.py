@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
+from attest.evidence.gpu import MAX_OCSP_BYTES
 from attest.refusal import Malformed, Refused, Unsupported
 from attest.verify.p384 import key_of, require_der_signature, verify_p384
 from attest.verify.x509 import (
@@ -28,8 +29,6 @@ from attest.verify.x509 import (
     shown,
     verify_issued,
 )
-
-MAX_OCSP_BYTES: Final = 8 * 1024  # NVIDIA's are 1 kB
 
 _CLAUSE: Final = "RFC 6960 section 4.2"
 _HASHES: Final = {"sha1": hashlib.sha1, "sha256": hashlib.sha256, "sha384": hashlib.sha384}

@@ -101,6 +101,10 @@ def verify_snp(
 
     # 2. The leaf is of the kind and product that the report says. Words only, until steps 4 and 7 prove them.
     with checks.step("SNP leaf certificate", CHAIN_CLAUSE):
+        if collateral.leaf is None:
+            raise Refused(
+                "snp-leaf-missing", "AMD 57230", expected=f"the chip's {signing_key.upper()}", got="none"
+            )
         leaf = load_certificate(collateral.leaf, role=signing_key.upper())
         product = require_same_family(parsed, leaf, signing_key)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -50,6 +50,8 @@ class EngineName(StrEnum):
     STUB = "stub"
 
 
+Tee = Annotated[Literal["snp", "tdx"], typer.Option(help="The mock machine's CPU TEE.")]
+Gpus = Annotated[int, typer.Option(min=0, max=8, help="Mock GPUs; 4 and 8 are boards with switches.")]
 Engine = Annotated[EngineName, typer.Option(help="The model's engine, or a stub that needs no model.")]
 
 
@@ -84,12 +86,16 @@ def demo(
     model: Model = "smollm2",
     engine: Engine = EngineName.SIMPLE,
     prompt: Annotated[str | None, typer.Option(help="Ask this instead of the built-in question.")] = None,
+    tee: Tee = "snp",
+    gpus: Gpus = 1,
     as_json: Json = False,
 ) -> None:
-    """Get an answer through a verified runtime, then watch six liars being refused."""
+    """Get an answer through a verified runtime, then watch liars being refused."""
     from gateway.cli.demo.play import play
+    from gateway.cli.dev_world import Machine
+    from gateway.cli.up import RuntimeChoice
 
-    play(model=model, engine=engine.value, prompt=prompt, as_json=as_json)
+    play(RuntimeChoice(model, engine.value, machine=Machine(tee, gpus)), prompt=prompt, as_json=as_json)
 
 
 @app.command(rich_help_panel="Start here")
@@ -99,12 +105,16 @@ def up(
     engine: Engine = EngineName.SIMPLE,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the gateway.")] = None,
     runtime_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the runtime; 0: any.")] = 0,
+    tee: Tee = "snp",
+    gpus: Gpus = 0,
     as_json: Json = False,
 ) -> None:
     """Run a gateway and a runtime (mock TEE, for development) in this terminal until Ctrl-C."""
+    from gateway.cli.dev_world import Machine
+    from gateway.cli.up import RuntimeChoice
     from gateway.cli.up import up as run
 
-    run(model=model, engine=engine.value, port=port, runtime_port=runtime_port, as_json=as_json)
+    run(RuntimeChoice(model, engine.value, runtime_port, Machine(tee, gpus)), port=port, as_json=as_json)
 
 
 @app.command(rich_help_panel="Start here")

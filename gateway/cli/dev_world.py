@@ -13,11 +13,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from attest import strict_json
+from attest.accepted.runtime import RuntimeReference
 from attest.digest import sha256_digest
-from attest.mock.measure import measure_sources
-from attest.mock.snp_report import MockLaunch
-from attest.mock.vendor import MockVendor
-from attest.reference import ReferenceValues, RuntimeReference, SnpReference
+from attest.evidence.cpu import CpuKind
+from attest.mock.installation import installed_machine
+from attest.mock.machine import MockMachine
+from attest.reference import ReferenceValues
 from attest.refusal import Malformed
 from attest.trust import TrustRoots
 from gateway.cli.failure import Failure
@@ -33,7 +34,6 @@ REGION = "this-machine"
 IMAGE = "sealgate-runtime"
 _STUB_MODEL = b"sealgate-stub-model"  # what the stub engine states where the model was not pulled
 _STUB_TOKENIZER = b"sealgate-stub-tokenizer"
-_VENDOR_FOLDER = "mock-tee"
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,24 @@ class ModelDigests:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """The mock machine to stand on.
+
+    Args:
+        tee: of its CPU.
+        gpus: beside it.
+    """
+
+    tee: CpuKind = "snp"
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
 class DevWorld:
     """Where the pair lies.
 
     Args:
-        trust_file: names the mock vendor's root.
+        trust_file: names the mock vendors' roots.
         reference_file: accepts exactly the runtime of this installation with the one model.
     """
 
@@ -62,13 +75,16 @@ class DevWorld:
     reference_file: Path
 
 
-def write_dev_world(home: Path, folder: Path, digests: ModelDigests, *, now: datetime) -> DevWorld:
-    """Make the mock vendor if there is none, and write the pair.
+def write_dev_world(
+    home: Path, folder: Path, digests: ModelDigests, *, machine: Machine, now: datetime
+) -> DevWorld:
+    """Make the mock vendors if there are none, and write the pair.
 
     Args:
         home: Sealgate's home, where the vendor's keys are.
         folder: where the pair goes.
         digests: the model to accept.
+        machine: the machine to accept.
         now: from when the pair is valid, aware UTC.
 
     Raises:
@@ -77,29 +93,20 @@ def write_dev_world(home: Path, folder: Path, digests: ModelDigests, *, now: dat
     world = DevWorld(folder / "trust.toml", folder / "reference.toml")
     for path in (world.trust_file, world.reference_file):
         _require_ours(path)
-    vendor = MockVendor.load_or_create(home / _VENDOR_FOLDER)
-    _write(world.trust_file, TrustRoots(amd=False, mock_ark_sha256=vendor.ark_sha256).toml())
-    _write(world.reference_file, reference_values(vendor, digests, now=now).toml())
+    installed = installed_machine(home, machine.tee, machine.gpus)
+    trust = TrustRoots(amd=False, intel=False, nvidia=False, mock=installed.roots())
+    _write(world.trust_file, trust.toml())
+    _write(world.reference_file, reference_values(installed, digests, now=now).toml())
     return world
 
 
-def reference_values(vendor: MockVendor, digests: ModelDigests, *, now: datetime) -> ReferenceValues:
-    """Values that accept the runtime of this installation under ``vendor``, and nothing else."""
-    launch = MockLaunch(measurement=measure_sources())
+def reference_values(machine: MockMachine, digests: ModelDigests, *, now: datetime) -> ReferenceValues:
+    """Values that accept the runtime of this installation on ``machine``, and nothing else."""
     return ReferenceValues(
         name="development on the mock TEE",
         not_after=(now + LIFETIME).replace(microsecond=0),
         max_evidence_age=MAX_EVIDENCE_AGE,
-        vendors=frozenset({"mock"}),
-        mock_ark_sha256=vendor.ark_sha256,
-        snp=SnpReference(
-            products=frozenset({vendor.product}),
-            signing_keys=frozenset({"vcek"}),
-            vmpls=frozenset({launch.vmpl}),
-            measurements=frozenset({launch.measurement.hex()}),
-            min_guest_svn=launch.guest_svn,
-            min_tcb={vendor.product: launch.tcb},
-        ),
+        **machine.reference_parts(),
         runtime=RuntimeReference(
             roles=frozenset({"serve"}),
             regions=frozenset({REGION}),
@@ -107,7 +114,6 @@ def reference_values(vendor: MockVendor, digests: ModelDigests, *, now: datetime
             policy_digests=frozenset({load_bundle().digest}),
             base_model_digests=frozenset({digests.base_model}),
             tokenizer_digests=frozenset({digests.tokenizer}),
-            gpus=0,
         ),
     )
 

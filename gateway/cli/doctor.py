@@ -73,7 +73,7 @@ def trust(trust_file: Path, reference_file: Path, *, now: datetime) -> Iterator[
     try:
         roots = TrustRoots.load(trust_file)
         names = ["AMD"] if roots.amd else []
-        names += ["MOCK"] if roots.mock_ark_sha256 else []
+        names += ["MOCK"] if roots.mock else []
         yield Finding("trust", "roots", State.GOOD, f"{' and '.join(names)}, {trust_file}")
     except (OSError, Refused) as error:
         yield _unusable("roots", trust_file, error)

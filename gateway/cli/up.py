@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.panel import Panel
 from rich.text import Text
 
-from gateway.cli.dev_world import IMAGE, REGION, DevWorld, ModelDigests, model_digests, write_dev_world
+from gateway.cli.dev_world import (
+    IMAGE,
+    REGION,
+    DevWorld,
+    Machine,
+    ModelDigests,
+    model_digests,
+    write_dev_world,
+)
 from gateway.cli.keys import borrowed_key
 from gateway.cli.output import Output
 from gateway.cli.processes import Child, Children, gateway_argv, interruptible, runtime_argv
@@ -29,33 +37,43 @@ class RuntimeChoice:
         model: a pulled name, a ``.gguf`` file or a folder.
         engine: ``simple`` or ``stub``.
         port: 0 takes any.
+        machine: what it stands on.
     """
 
     model: str
     engine: str
     port: int = 0
+    machine: Machine = field(default_factory=Machine)
 
     def digests(self, home: Path) -> ModelDigests:
         """What the runtime will state of its model."""
         return model_digests(home, self.model, stub=self.engine == "stub")
 
 
-def up(*, model: str, engine: str, port: int | None, runtime_port: int, as_json: bool = False) -> None:
+def up(choice: RuntimeChoice, *, port: int | None, as_json: bool = False) -> None:
     """Run both until a signal, and end both.
+
+    Args:
+        choice: the runtime.
+        port: of the gateway; None is the settings'.
+        as_json: one line of JSON when both are ready.
 
     Raises:
         Failure: if one of them does not start or ends by itself.
     """
     output = Output(as_json=as_json)
     settings = load_settings({} if port is None else {"port": port})
-    choice = RuntimeChoice(model, engine, runtime_port)
     logs = settings.home / "logs"
     with interruptible(), ExitStack() as stack:
         world = write_dev_world(
-            settings.home, settings.home, choice.digests(settings.home), now=datetime.now(UTC)
+            settings.home,
+            settings.home,
+            choice.digests(settings.home),
+            machine=choice.machine,
+            now=datetime.now(UTC),
         )
         children = stack.enter_context(Children())
-        with output.working(f"runtime loads {model}"):
+        with output.working(f"runtime loads {choice.model}"):
             runtime = start_runtime(children, choice, logs / "runtime.log")
             serving = runtime.wait_ready(RUNTIME_DEADLINE_S)
             runtime_url = f"http://127.0.0.1:{serving['port']}"
@@ -81,7 +99,8 @@ def start_runtime(children: Children, choice: RuntimeChoice, log: Path, *extra: 
     """
     serve = ["serve", "--dev", "--host", "127.0.0.1", "--port", str(choice.port), "--model", choice.model]
     stated = ["--engine", choice.engine, "--region", REGION, "--image", IMAGE]
-    return children.start("runtime", runtime_argv(*serve, *stated, *extra), log)
+    stands_on = ["--tee", choice.machine.tee, "--gpus", str(choice.machine.gpus)]
+    return children.start("runtime", runtime_argv(*serve, *stated, *stands_on, *extra), log)
 
 
 def start_gateway(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from attest.mock.machine import MockBoard, MockMachine, MockTdxCpu
 from attest.mock.nvidia import MockGpuVendor
+from attest.mock.nvidia_board import devices_of
+from attest.mock.tdx import MockTdxVendor
+from attest.mock.tdx_quote import MockTdLaunch
 from attest.mock.vendor import MockKeys
 from attest.mock.world import MockWorld
 from tests.simulators.gpu_world import NOW, GpuWorld
@@ -58,5 +63,27 @@ def sev_snp(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def mock_world(mock_keys: MockKeys) -> MockWorld:
-    """An honest runtime on the mock vendor."""
+    """An honest runtime on a SEV-SNP machine without devices."""
     return honest_world(mock_keys)
+
+
+@pytest.fixture(scope="session")
+def one_gpu_world(mock_keys: MockKeys, gpu_vendor: MockGpuVendor) -> MockWorld:
+    """An honest runtime on a SEV-SNP machine with one GPU."""
+    world = honest_world(mock_keys)
+    machine = replace(world.machine, board=MockBoard(gpu_vendor, devices_of(1)))
+    return replace(world, machine=machine)
+
+
+@pytest.fixture(scope="session")
+def td_world(mock_keys: MockKeys) -> MockWorld:
+    """An honest runtime in a TDX guest without devices."""
+    vendor = MockTdxVendor.create(now=NOW)
+    return honest_world(mock_keys, MockMachine(MockTdxCpu(vendor, MockTdLaunch())))
+
+
+@pytest.fixture(scope="session")
+def board_world(td_world: MockWorld, gpu_vendor: MockGpuVendor) -> MockWorld:
+    """An honest runtime in a TDX guest with eight GPUs and four switches."""
+    machine = replace(td_world.machine, board=MockBoard(gpu_vendor, devices_of(8)))
+    return replace(td_world, machine=machine)

@@ -15,19 +15,23 @@ from hypothesis import strategies as st
 
 from attest import appraise as appraise_module
 from attest import strict_json
+from attest.accepted.gpu import GpuReference
+from attest.accepted.runtime import RuntimeReference
+from attest.accepted.snp import SnpReference
+from attest.accepted.tdx import TdxReference
 from attest.appraise import AttestedRuntime, appraise
 from attest.checks import Outcome
 from attest.digest import sha256_digest
 from attest.evidence.bundle import Bundle
-from attest.evidence.cpu import CpuEvidence
+from attest.evidence.cpu import SnpEvidence
 from attest.evidence.snp_tcb import TcbVersion
 from attest.mock.vendor import MockKeys
 from attest.mock.world import MockWorld
-from attest.reference import ReferenceValues, RuntimeReference, SnpReference
+from attest.reference import ReferenceValues
 from attest.refusal import Refused
 from attest.statement import report_data
-from attest.trust import TrustRoots
-from attest.verify import bundle as bundle_module
+from attest.trust import HARDWARE_ONLY, MockRoots, TrustRoots
+from attest.verify import cpu as cpu_module
 from attest.verify.bundle import VerifiedEvidence, verify_bundle
 from attest.verify.snp import VerifiedSnp, verify_snp
 from tests.simulators.mock_runtime import FAR, NONCE, NOW, verdict
@@ -37,9 +41,24 @@ OTHER = sha256_digest(b"other")
 SECOND = timedelta(seconds=1)
 
 
+ONE_GPU = GpuReference(
+    count=1,
+    archs=frozenset({"HOPPER"}),
+    modes=frozenset({"spt"}),
+    min_driver="550.90.07",
+    min_vbios=frozenset({"96.00.9F.00.01"}),
+)
+ANY_TD = TdxReference(mrtds=frozenset({"ab" * 48}), min_tcb_evaluation_data_number=1)
+
+
+def _mock_roots(snp: SnpWorld) -> MockRoots:
+    return MockRoots(ark_sha256=snp.roots.mock_ark_sha256)
+
+
 def _verified(world: MockWorld, **changes: Any) -> VerifiedEvidence:
     """Genuine evidence of a world whose launch differs in ``changes``."""
-    changed = replace(world, launch=replace(world.launch, **changes))
+    cpu = replace(world.machine.cpu, launch=replace(world.machine.cpu.launch, **changes))
+    changed = replace(world, machine=replace(world.machine, cpu=cpu))
     return verify_bundle(changed.answer(NONCE), nonce=NONCE, roots=world.trust(), now=NOW)
 
 
@@ -67,7 +86,7 @@ def test_the_honest_runtime_is_attested(mock_world: MockWorld, live: AttestedRun
     assert live.statement_digest == mock_world.stated(NONCE).digest
     assert (live.keyset, live.keyset_digest) == (mock_world.keyset, mock_world.keyset.digest)
     assert (live.vendor, live.is_mock, live.product) == ("mock", True, "Genoa")
-    assert live.measurement == mock_world.launch.measurement.hex()
+    assert live.measurement == mock_world.machine.cpu.launch.measurement.hex()
     assert (live.nonce, live.verified_at) == (NONCE, NOW)
     assert live.reference_digest == _reference(mock_world).digest
     assert live.bundle_digest.startswith("sha256:")
@@ -106,7 +125,8 @@ def test_newer_than_the_floor_is_accepted(mock_world: MockWorld, launch: dict[st
 
 def test_debug_and_migration_have_no_switch() -> None:
     """No key of the reference file mentions them, so no file can allow them."""
-    names = {*ReferenceValues.__slots__, *SnpReference.__slots__, *RuntimeReference.__slots__}
+    kinds = (ReferenceValues, SnpReference, TdxReference, GpuReference, RuntimeReference)
+    names = {name for kind in kinds for name in kind.__slots__}
     assert not [name for name in names if "debug" in name or "migrat" in name]
 
 
@@ -142,8 +162,8 @@ def _snp(reference: ReferenceValues, **changes: Any) -> ReferenceValues:
 
 
 TIGHTER: list[tuple[str, Callable[[ReferenceValues], ReferenceValues]]] = [
-    ("vendor-not-accepted", lambda r: replace(r, vendors=frozenset({"amd"}), mock_ark_sha256=None)),
-    ("mock-root-not-accepted", lambda r: replace(r, mock_ark_sha256="ab" * 32)),
+    ("vendor-not-accepted", lambda r: replace(r, vendors=frozenset({"amd"}), mock=None)),
+    ("mock-root-not-accepted", lambda r: replace(r, mock=MockRoots(ark_sha256="ab" * 32))),
     (
         "snp-product-not-accepted",
         lambda r: _snp(r, products=frozenset({"Milan"}), min_tcb={"Milan": TcbVersion(0, 0, 0, 0)}),
@@ -152,7 +172,8 @@ TIGHTER: list[tuple[str, Callable[[ReferenceValues], ReferenceValues]]] = [
         "snp-signing-key-not-accepted",
         lambda r: _snp(r, signing_keys=frozenset({"vlek"}), csp_ids=frozenset({PROVIDER})),
     ),
-    ("device-count", lambda r: replace(r, runtime=replace(r.runtime, gpus=1))),
+    ("device-count", lambda r: replace(r, gpu=ONE_GPU)),
+    ("tee-not-accepted", lambda r: replace(r, snp=None, tdx=ANY_TD)),
 ]
 
 
@@ -167,10 +188,10 @@ def test_reference_values_that_want_something_else(
 def test_the_mock_needs_both_files(mock_world: MockWorld) -> None:
     """P8: the trust file alone is not enough, nor are the reference values alone."""
     trusted = _verified(mock_world)
-    amd_only = replace(_reference(mock_world), vendors=frozenset({"amd"}), mock_ark_sha256=None)
+    amd_only = replace(_reference(mock_world), vendors=frozenset({"amd"}), mock=None)
     assert _code(trusted, amd_only) == "vendor-not-accepted"
     with pytest.raises(Refused, match="snp-root-not-trusted"):
-        verify_bundle(mock_world.answer(NONCE), nonce=NONCE, roots=TrustRoots(amd=True), now=NOW)
+        verify_bundle(mock_world.answer(NONCE), nonce=NONCE, roots=HARDWARE_ONLY, now=NOW)
 
 
 def test_a_mock_verdict_says_so(live: AttestedRuntime) -> None:
@@ -191,13 +212,11 @@ def test_a_hardware_verdict_says_nothing_of_mock(
     def as_amd(*args: Any, **kwargs: Any) -> VerifiedSnp:
         return replace(verify_snp(*args, **kwargs), vendor="amd")
 
-    monkeypatch.setattr(bundle_module, "verify_snp", as_amd)
+    monkeypatch.setattr(cpu_module, "verify_snp", as_amd)
     reference = _reference(mock_world)
     verified = _verified(mock_world)
     assert _code(verified, reference) == "vendor-not-accepted"
-    hardware = appraise(
-        verified, replace(reference, vendors=frozenset({"amd"}), mock_ark_sha256=None), now=NOW
-    )
+    hardware = appraise(verified, replace(reference, vendors=frozenset({"amd"}), mock=None), now=NOW)
     assert (hardware.vendor, hardware.is_mock) == ("amd", False)
     assert not [row for row in hardware.checks if "MOCK" in row.name.upper()]
     runtime = hardware.ear()["submods"]["runtime"]
@@ -220,8 +239,8 @@ def _signed_here(world: MockWorld, snp: SnpWorld, edits: dict[int, bytes]) -> Ve
     statement = world.stated(NONCE).canonical()
     report = snp.report(edits={0x50: report_data(statement), **edits})
     collateral = snp.collateral(crl=snp.crl())
-    bundle = Bundle(statement, world.keyset.canonical(), CpuEvidence("snp", report, collateral))
-    roots = TrustRoots(amd=False, mock_ark_sha256=snp.roots.mock_ark_sha256)
+    bundle = Bundle(statement, world.keyset.canonical(), SnpEvidence(report, collateral))
+    roots = TrustRoots(amd=False, intel=False, nvidia=False, mock=_mock_roots(snp))
     return verify_bundle(bundle.serialise(), nonce=NONCE, roots=roots, now=NOW)
 
 
@@ -231,7 +250,7 @@ def test_firmware_rolled_back_at_launch(mock_world: MockWorld, mock_keys: MockKe
     old = replace(snp.launch.tcb, snp=snp.launch.tcb.snp - 1).serialise("Genoa")
     verified = _signed_here(mock_world, snp, {0x1F0: old})
     reference = _snp(_reference(mock_world), measurements=frozenset({snp.launch.measurement.hex()}))
-    reference = replace(reference, mock_ark_sha256=snp.roots.mock_ark_sha256)
+    reference = replace(reference, mock=_mock_roots(snp))
     assert _code(verified, reference) == "snp-launch-tcb"
 
 
@@ -239,7 +258,7 @@ def test_a_providers_key(mock_world: MockWorld, mock_keys: MockKeys) -> None:
     """A VLEK is accepted for the providers named, and no others."""
     snp = SnpWorld(mock_keys, kind="vlek")
     verified = _signed_here(mock_world, snp, {})
-    reference = replace(_reference(mock_world), mock_ark_sha256=snp.roots.mock_ark_sha256)
+    reference = replace(_reference(mock_world), mock=_mock_roots(snp))
     reference = _snp(reference, measurements=frozenset({snp.launch.measurement.hex()}))
     assert _code(verified, reference) == "snp-signing-key-not-accepted"
     accepted = _snp(reference, signing_keys=frozenset({"vlek"}), csp_ids=frozenset({PROVIDER}))
@@ -283,7 +302,7 @@ def test_certificates_that_ended_since(mock_world: MockWorld) -> None:
         keyset=replace(mock_world.keyset, not_after=NOW + timedelta(days=60)),
     )
     verified = _verified(late)
-    end = verified.snp.not_after
+    end = verified.cpu.not_after
     assert NOW < end < NOW + timedelta(days=31), "the revocation list is the first to end"
     verified_late = verify_bundle(late.answer(NONCE), nonce=NONCE, roots=late.trust(), now=end - SECOND)
     assert _code(verified_late, _reference(late), end) == "certificates-expired"
@@ -400,3 +419,17 @@ def test_long_lists_are_shown_short(mock_world: MockWorld) -> None:
         appraise(_verified(mock_world), reference, now=NOW)
     assert refusal.value.code == "policy-not-accepted"
     assert refusal.value.expected.endswith("or 97 more")
+
+
+def test_half_a_mock_is_none(one_gpu_world: MockWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P8: a mock GPU beside a genuine CPU, or the other way round, is neither hardware nor a mock."""
+    from attest.verify import devices as devices_module  # noqa: PLC0415 - for this test's pretence alone
+
+    def bare(*args: Any, **kwargs: Any) -> Any:
+        return replace(verify_gpu(*args, **kwargs), vendor="nvidia")
+
+    verify_gpu = devices_module.verify_gpu
+    monkeypatch.setattr(devices_module, "verify_gpu", bare)
+    answer = one_gpu_world.answer(NONCE)
+    verified = verify_bundle(answer, nonce=NONCE, roots=one_gpu_world.trust(), now=NOW)
+    assert _code(verified, _reference(one_gpu_world)) == "mock-mixed"

@@ -24,14 +24,14 @@ from attest.channel.ohttp import parse_key_configs
 from attest.evidence.bundle import Bundle
 from attest.keyset import Keyset
 from attest.mock.faults import FAULTS
+from attest.mock.installation import VENDOR_FOLDER
 from attest.mock.vendor import MockVendor
 from attest.protocol import paths
 from attest.protocol.tenant_token import RequestSigner, sign_request_token
 from attest.refusal import Refused
 from attest.statement import Statement
-from attest.trust import TrustRoots
+from attest.trust import MockRoots, TrustRoots
 from attest.verify.bundle import verify_bundle
-from runtime.dev import VENDOR_FOLDER
 from tests.simulators.sealing_client import LABEL_ID, STATEMENT, InnerAnswer, opened
 
 PROMPT = "the prompt that nobody outside may see"
@@ -120,14 +120,14 @@ def verify(http: httpx2.Client, home: Path, nonce: str = NONCE) -> Statement:
     """The statement, if the production verifier accepts the evidence under this home's mock root."""
     root = MockVendor.load(home / VENDOR_FOLDER).ark_sha256
     answer = http.get(paths.ATTESTATION_PATH, params={paths.NONCE_PARAMETER: nonce})
-    roots = TrustRoots(amd=False, mock_ark_sha256=root)
+    roots = TrustRoots(amd=False, intel=False, nvidia=False, mock=MockRoots(ark_sha256=root))
     return verify_bundle(answer.content, nonce=nonce, roots=roots, now=datetime.now(UTC)).statement
 
 
 def test_an_honest_one_is_verified_answers_and_records_only_ciphertext(home: Path, tmp_path: Path) -> None:
     recording = tmp_path / "host-saw.bin"
     with runtime(home, "--record-bytes", str(recording), "--region", "eu-1") as (http, ready):
-        assert (ready["ready"], ready["mock"], ready["tee"]) == (True, True, "mock")
+        assert (ready["ready"], ready["mock"], ready["tee"]) == (True, True, "snp")
         assert verify(http, home).region == "eu-1"
         tenant = Tenant(http)
         whole = tenant.answer()

@@ -11,6 +11,7 @@ from attest.channel.ohttp import parse_key_configs
 from attest.evidence.bundle import Bundle
 from attest.keyset import Keyset, KeysetState
 from attest.mock.attester import MockAttester
+from attest.mock.machine import MockMachine, MockSnpCpu
 from attest.mock.snp_report import MockLaunch
 from attest.mock.vendor import MockKeys, MockVendor
 from attest.mock.world import MockWorld
@@ -29,12 +30,12 @@ async def test_a_verifier_accepts_the_evidence_and_nothing_else_of_it_changed() 
     """Statement, keyset and report of a runtime on the mock TEE pass the production verifier."""
     runtime = await StubRuntime.started()
     vendor = MockVendor(MockKeys.generate(), issued_at=START - timedelta(days=1))
-    attester = MockAttester(vendor, MockLaunch())
+    machine = MockMachine(MockSnpCpu(vendor, MockLaunch()))
+    attester = MockAttester(machine)
     attestation = Attestation(attester, runtime.identity, runtime.attestation._served)
     epoch = attestation.epoch()
     world = MockWorld(
-        vendor=vendor,
-        launch=attester.launch,
+        machine=machine,
         statement=attestation.statement(epoch, None),
         keyset=epoch.keyset,
         now=START,

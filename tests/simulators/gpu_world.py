@@ -11,14 +11,14 @@ from attest.collateral.nvidia import NvidiaRoots
 from attest.evidence.gpu import GpuCollateral, GpuEvidence
 from attest.mock import nvidia_report
 from attest.mock.nvidia import MockGpuVendor
+from attest.mock.nvidia_board import GPU_PDIS, SWITCH_PDIS
+from attest.mock.nvidia_board import board as mock_board
 from attest.mock.nvidia_report import MockGpu
 from attest.verify.nvidia import VerifiedGpu, verify_gpu
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 NONCE = bytes(range(32))
 SWITCH_BIOS = nvidia_report.SWITCH_BIOS_VERSION
-SWITCH_PDIS = tuple(bytes([0x50 + place] * 8) for place in range(4))
-GPU_PDIS = tuple(bytes([0x60 + place] * 8) for place in range(8))
 
 
 class GpuWorld:
@@ -91,19 +91,7 @@ class GpuWorld:
 
 def board(*, gpus: int = 8, switches: int = 4) -> list[MockGpu]:
     """A whole board in protected PCIe mode: every GPU linked to every switch."""
-    return [
-        *(
-            MockGpu(index=place, protected_pcie=True, feature_flag=2, peers=SWITCH_PDIS[:switches])
-            for place in range(gpus)
-        ),
-        *(
-            MockGpu(
-                arch="LS10",
-                index=place,
-                vbios_version=SWITCH_BIOS,
-                own_pdi=SWITCH_PDIS[place],
-                peers=GPU_PDIS[:gpus],
-            )
-            for place in range(switches)
-        ),
-    ]
+    return list(mock_board(gpus=gpus, switches=switches))
+
+
+__all__ = ["GPU_PDIS", "NONCE", "NOW", "SWITCH_BIOS", "SWITCH_PDIS", "GpuWorld", "board"]

@@ -17,6 +17,7 @@ from attest.channel.chunked import ChunkedRequestOpener, ChunkedResponseSealer
 from attest.channel.key_config import serialise_key_configs
 from attest.channel.ohttp import KeyPair
 from attest.keyset import Keyset
+from attest.mock.machine import MockMachine, MockSnpCpu
 from attest.mock.snp_report import MockLaunch
 from attest.mock.vendor import MockVendor
 from attest.mock.world import MockWorld
@@ -80,7 +81,8 @@ class MockPeer:
             contract_digest=None,
             previous_statement=None,
         )
-        self.world = MockWorld(vendor=self._vendor, launch=MockLaunch(), statement=statement, keyset=keyset)
+        machine = MockMachine(MockSnpCpu(self._vendor, MockLaunch()))
+        self.world = MockWorld(machine=machine, statement=statement, keyset=keyset)
 
     @property
     def trust(self) -> TrustRoots:

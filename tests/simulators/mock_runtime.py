@@ -8,6 +8,7 @@ from attest.appraise import AttestedRuntime, appraise
 from attest.channel.ohttp import KeyPair, serialise_key_configs
 from attest.digest import sha256_digest
 from attest.keyset import Keyset
+from attest.mock.machine import MockMachine, MockSnpCpu
 from attest.mock.snp_report import MockLaunch
 from attest.mock.vendor import MockKeys, MockVendor
 from attest.mock.world import MockWorld
@@ -21,12 +22,12 @@ FAR = datetime(2027, 1, 1, tzinfo=UTC)
 """When the reference values of these tests end."""
 
 
-def honest_world(keys: MockKeys) -> MockWorld:
-    """A serving runtime whose keys live for two hours around ``NOW``."""
+def honest_world(keys: MockKeys, machine: MockMachine | None = None) -> MockWorld:
+    """A serving runtime whose keys live for two hours around ``NOW``, by default on a SEV-SNP machine."""
+    vendor = MockVendor(keys, issued_at=NOW - timedelta(days=30))
     ohttp_keys = serialise_key_configs([KeyPair.generate(1).config])
     return MockWorld(
-        vendor=MockVendor(keys, issued_at=NOW - timedelta(days=30)),
-        launch=MockLaunch(),
+        machine=machine or MockMachine(MockSnpCpu(vendor, MockLaunch())),
         statement=Statement(
             nonce=None,
             keyset_digest=sha256_digest(b"filled in per answer"),

@@ -14,6 +14,7 @@ from attest.digest import sha256_digest
 from attest.evidence.bundle import Bundle
 from attest.keyset import Keyset
 from attest.mock.attester import MockAttester
+from attest.mock.machine import MockMachine, MockSnpCpu
 from attest.mock.snp_report import MockLaunch
 from attest.mock.vendor import MockVendor
 from attest.mock.world import MockWorld
@@ -50,6 +51,10 @@ class RealRuntime:
     engines: list[StubEngine] = field(default_factory=list)
     _made: list[tuple[RuntimeIdentity, Served]] = field(default_factory=list)
 
+    @property
+    def _machine(self) -> MockMachine:
+        return MockMachine(MockSnpCpu(self.vendor, MockLaunch()))
+
     def app(self) -> ASGIApp:
         """A freshly started runtime."""
         engine = StubEngine(self.stub, info=EngineInfo("stub", MODEL, 4096, "none"))
@@ -69,7 +74,7 @@ class RealRuntime:
 
         return compose(
             served,
-            MockAttester(self.vendor, MockLaunch()),
+            MockAttester(self._machine),
             self.settings,
             attestation_of=attestation,  # type: ignore[arg-type]  # of the mock attester, which it is given
         )
@@ -92,11 +97,10 @@ class RealRuntime:
 
     def _world(self) -> MockWorld:
         identity, facts = self._made[-1]
-        attester = MockAttester(self.vendor, MockLaunch())
+        attester = MockAttester(self._machine)
         bundle = Bundle.parse(Attestation(attester, identity, facts).bundle(identity.current(), "0" * 64))
         return MockWorld(
-            vendor=self.vendor,
-            launch=MockLaunch(),
+            machine=self._machine,
             statement=Statement.parse(bundle.statement),
             keyset=self.keyset,
         )

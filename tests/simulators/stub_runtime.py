@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from starlette.types import ASGIApp
 
+from attest.attesters.base import NO_DEVICES, DeviceAnswers
 from attest.digest import sha256_digest
-from attest.evidence.cpu import CpuEvidence, SnpCollateral
+from attest.evidence.cpu import CpuKind, SnpCollateral, SnpEvidence
 from runtime.api.outer import create_outer_app
 from runtime.api.served import ServedModel
 from runtime.attestation import Attestation, Served
@@ -41,11 +42,15 @@ class Clock:
 class PaperAttester:
     """Evidence that no verifier would take; what is tested here is what surrounds it."""
 
-    kind = "snp"
+    kind: Final[CpuKind] = "snp"
 
-    def cpu_evidence(self, report_data: bytes) -> CpuEvidence:
+    def cpu_evidence(self, report_data: bytes) -> SnpEvidence:
         """The report data itself for a report."""
-        return CpuEvidence("snp", report_data, SnpCollateral(leaf=b"leaf"))
+        return SnpEvidence(report_data, SnpCollateral(leaf=b"leaf"))
+
+    def device_answers(self, nonce: bytes) -> DeviceAnswers:  # noqa: ARG002 - nobody is asked
+        """None."""
+        return NO_DEVICES
 
 
 def served_by(engine: Engine) -> ServedModel:

@@ -1,31 +1,36 @@
-"""Six hosts that lie, each in one way, and what happens when a gateway meets them."""
+"""Hosts that lie, each in one way, and what happens when a gateway meets them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from openai import OpenAI
 
+from attest.evidence.cpu import CpuKind
 from attest.mock.faults import FAULTS, Fault
 from gateway.cli.demo.ask import Asked, ask
 from gateway.cli.demo.search import Trace, find_prompt
 from gateway.cli.demo.trail import sent_prompts
+from gateway.cli.dev_world import Machine
 
-SIX = (
-    "wrong-measurement",
-    "debug-guest",
-    "key-swapped",
-    "stale-nonce",
-    "replayed-answer",
-    "truncated-stream",
-)
-"""The liars of the demo; each is a name in ``attest.mock.faults``."""
+_LAUNCHED: Final[dict[CpuKind, tuple[str, ...]]] = {
+    "snp": ("wrong-measurement", "debug-guest"),
+    "tdx": ("wrong-mrtd", "debug-td"),
+}
+_ANYWHERE: Final = ("key-swapped", "stale-nonce", "replayed-answer", "truncated-stream")
+_BESIDE: Final = ("gpu-left-out", "gpu-firmware")
+NUMBERS: Final = {6: "Six", 8: "Eight"}
 WARM_UP = "Please answer this harmless first question: how many days does a week have?"
 """What the liar that replays is asked first, so that it has an answer to replay."""
 MAX_TOKENS = 24
 _POST = b"POST "
+
+
+def liars_of(machine: Machine) -> tuple[str, ...]:
+    """The liars of the demo on ``machine``; each is a name in ``attest.mock.faults``."""
+    return (*_LAUNCHED[machine.tee], *_ANYWHERE, *(_BESIDE if machine.gpus else ()))
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def meet(name: str, stock: OpenAI, *, model: str, prompt: str, recording: Path, 
     """Ask one liar through the gateway that ``stock`` points at, and look at what its host saw.
 
     Args:
-        name: one of ``SIX``.
+        name: one of ``liars_of``.
         stock: the application's client.
         model: model to ask for.
         prompt: what must not be found in the recording.

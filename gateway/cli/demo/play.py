@@ -3,7 +3,7 @@
     1  the runtime proves itself         evidence fetched with a nonce of our own, every check shown
     2  an answer                         the stock openai client, streaming through the gateway
     3  what it leaves behind             receipt, log, and what the runtime's host saw
-    4  six liars                         each refused; what their hosts saw is searched for the prompt
+    4  liars                             each refused; what their hosts saw is searched for the prompt
 
 Exit code 0 means that every claim held.
 """
@@ -27,7 +27,7 @@ from gateway.cli.check_table import render_checks, shorten, valid_for
 from gateway.cli.demo import trail
 from gateway.cli.demo.ask import Asked, Tap, ask, client, spare_loopback_the_proxy
 from gateway.cli.demo.hosts import Host, Scene, liars_choice, start_hosts
-from gateway.cli.demo.liars import SIX, Meeting, meet
+from gateway.cli.demo.liars import NUMBERS, Meeting, liars_of, meet
 from gateway.cli.demo.search import MIN_PROMPT, PLANTED, find_prompt, plant
 from gateway.cli.demo.stage import Stage
 from gateway.cli.dev_world import write_dev_world
@@ -44,8 +44,13 @@ _TOGETHER = 3
 """Liars that are started at once: six more processes beside the first two, which two cores still carry."""
 
 
-def play(*, model: str, engine: str, prompt: str | None = None, as_json: bool = False) -> None:
+def play(choice: RuntimeChoice, *, prompt: str | None = None, as_json: bool = False) -> None:
     """Play all acts.
+
+    Args:
+        choice: the runtime, and the machine it stands on.
+        prompt: what to ask; None asks the built-in question.
+        as_json: one document at the end instead of a play.
 
     Raises:
         Failure: exit code 1 if a claim did not hold or the demo could not be played.
@@ -62,8 +67,13 @@ def play(*, model: str, engine: str, prompt: str | None = None, as_json: bool = 
     started = time.monotonic()
     settings = load_settings()
     with interruptible(), _scratch(settings.home) as folder:
-        choice = RuntimeChoice(model, engine)
-        world = write_dev_world(settings.home, folder, choice.digests(settings.home), now=datetime.now(UTC))
+        world = write_dev_world(
+            settings.home,
+            folder,
+            choice.digests(settings.home),
+            machine=choice.machine,
+            now=datetime.now(UTC),
+        )
         stage = Stage(output)
         scene = Scene(stage, folder, settings, world, choice, asked)
         stage.title()
@@ -173,17 +183,18 @@ def _search(scene: Scene, host: Host) -> None:
 
 def _liars(scene: Scene) -> list[Meeting]:
     stage = scene.stage
-    stage.act("Six liars")
+    names = liars_of(scene.choice.machine)
+    stage.act(f"{NUMBERS[len(names)]} liars")
     stage.line("[faint]the same runtime, each with one lie; its host records every byte that it gets[/]")
     choice = liars_choice(scene.choice, scene.settings.home)
     meetings = []
-    for start in range(0, len(SIX), _TOGETHER):
-        names = SIX[start : start + _TOGETHER]
+    for start in range(0, len(names), _TOGETHER):
+        together = names[start : start + _TOGETHER]
         with Children() as children, ExitStack() as keys:
-            with stage.waiting(f"starting {', '.join(names)}"):
-                faults = {name: ("--fault", name) for name in names}
+            with stage.waiting(f"starting {', '.join(together)}"):
+                faults = {name: ("--fault", name) for name in together}
                 hosts = start_hosts(replace(scene, choice=choice), children, keys, faults)
-            for name, host in zip(names, hosts, strict=True):
+            for name, host in zip(together, hosts, strict=True):
                 with stage.waiting(f"asking {name}"):
                     stock = client(host.port, host.key)
                     meeting = meet(

@@ -16,6 +16,7 @@ from attest.collateral.snp import SnpCollateral, SnpRoots
 from attest.evidence.certificate_table import ARK, VCEK, VLEK
 from attest.evidence.snp_tcb import TcbVersion
 from attest.mock.attester import MockAttester
+from attest.mock.machine import MockMachine, MockSnpCpu
 from attest.mock.snp_report import MockLaunch
 from attest.mock.vendor import MockKeys, MockVendor
 from attest.verify.snp import verify_snp
@@ -175,7 +176,7 @@ def test_mock_attester(mock_keys: MockKeys) -> None:
     """The mock behind the same seam: its chain comes whole, at whatever firmware version it says."""
     vendor = MockVendor(mock_keys, issued_at=datetime.now(UTC))
     launch = MockLaunch(tcb=TcbVersion(1, 2, 3, 4))
-    maker: Attester = MockAttester(vendor, launch)
+    maker: Attester = MockAttester(MockMachine(MockSnpCpu(vendor, launch)))
     evidence = maker.cpu_evidence(ASKED)
     roots = SnpRoots(amd=False, mock_ark_sha256=vendor.ark_sha256)
     verified = verify_snp(

@@ -12,7 +12,7 @@ from attest.attesters.tdx import TdxAttester
 from attest.attesters.tsm import KernelReportFolder
 from attest.checks import CheckList
 from attest.collateral.tdx import TdxRoots
-from attest.evidence.event_log import MAX_LOG_BYTES
+from attest.evidence.tdx_evidence import MAX_EVENT_LOG_BYTES
 from attest.mock.tdx import MockTdxAttester, MockTdxVendor
 from attest.mock.tdx_event_log import event_log
 from attest.mock.tdx_quote import MockTdLaunch
@@ -46,7 +46,7 @@ def test_evidence_verifies(tsm: SimulatedTsm, vendor: MockTdxVendor, tmp_path: P
     log.write_bytes(event_log([(0, b"firmware")]))
     collateral = vendor.collateral(now=NOW)
     maker = attester(tsm, log, collateral=collateral)
-    evidence = maker.tdx_evidence(ASKED)
+    evidence = maker.cpu_evidence(ASKED)
     assert maker.kind == evidence.kind == "tdx"
     assert tsm.directories == {}
     assert evidence.event_log == log.read_bytes()
@@ -61,61 +61,61 @@ def test_busy_host_is_asked_again(tsm: SimulatedTsm, tmp_path: Path) -> None:
     """Busy a few times: asked again. Busy always, or spoilt by another writer: never a wrong quote."""
     maker = attester(tsm, tmp_path / "none")
     tsm.busy, tsm.interference = 3, 1
-    assert maker.tdx_evidence(ASKED).event_log is None
+    assert maker.cpu_evidence(ASKED).event_log is None
     assert tsm.made == 5
     tsm.busy = 5
     with pytest.raises(AttesterFailure, match="busy after 5"):
-        maker.tdx_evidence(ASKED)
+        maker.cpu_evidence(ASKED)
     assert tsm.directories == {}
 
 
 def test_another_provider(tmp_path: Path) -> None:
     """A SEV-SNP guest has the same files and another driver."""
     with pytest.raises(AttesterFailure, match="sev_guest"):
-        attester(SimulatedTsm(lambda _: b"", b""), tmp_path / "none").tdx_evidence(ASKED)
+        attester(SimulatedTsm(lambda _: b"", b""), tmp_path / "none").cpu_evidence(ASKED)
 
 
 def test_an_answer_to_another_question(vendor: MockTdxVendor, tmp_path: Path) -> None:
     """A host that quotes something else is not passed on."""
     shim = SimulatedTsm(lambda _: vendor.quote(bytes(64)), b"", provider=b"tdx_guest\n")
     with pytest.raises(AttesterFailure, match="another question"):
-        attester(shim, tmp_path / "none").tdx_evidence(ASKED)
+        attester(shim, tmp_path / "none").cpu_evidence(ASKED)
 
 
 def test_nonsense(tmp_path: Path) -> None:
     """Neither is what is no quote."""
     shim = SimulatedTsm(lambda _: b"short", b"", provider=b"tdx_guest\n")
     with pytest.raises(AttesterFailure, match="nonsense"):
-        attester(shim, tmp_path / "none").tdx_evidence(ASKED)
+        attester(shim, tmp_path / "none").cpu_evidence(ASKED)
 
 
 @pytest.mark.parametrize("size", [0, 63, 65])
 def test_report_data_is_64_bytes(size: int, tsm: SimulatedTsm, tmp_path: Path) -> None:
     """The kernel would pad; two questions would share one answer."""
     with pytest.raises(ValueError, match="report_data takes 64 bytes"):
-        attester(tsm, tmp_path / "none").tdx_evidence(bytes(size))
+        attester(tsm, tmp_path / "none").cpu_evidence(bytes(size))
 
 
 def test_event_log_that_cannot_be_read(tsm: SimulatedTsm, tmp_path: Path) -> None:
     """A log that is there and unreadable, or beyond any firmware's, is a failure; silence would hide it."""
     with pytest.raises(AttesterFailure, match="event log: Is a directory"):
-        attester(tsm, tmp_path).tdx_evidence(ASKED)
-    (tmp_path / "CCEL").write_bytes(bytes(MAX_LOG_BYTES + 1))
+        attester(tsm, tmp_path).cpu_evidence(ASKED)
+    (tmp_path / "CCEL").write_bytes(bytes(MAX_EVENT_LOG_BYTES + 1))
     with pytest.raises(AttesterFailure, match="event log: more than"):
-        attester(tsm, tmp_path / "CCEL").tdx_evidence(ASKED)
+        attester(tsm, tmp_path / "CCEL").cpu_evidence(ASKED)
 
 
 def test_machine_without_a_tee(tmp_path: Path) -> None:
     """No configfs-tsm at all: a failure with the system's reason."""
     with pytest.raises(AttesterFailure, match="No such file"):
-        TdxAttester(KernelReportFolder(tmp_path / "absent")).tdx_evidence(ASKED)
+        TdxAttester(KernelReportFolder(tmp_path / "absent")).cpu_evidence(ASKED)
 
 
 def test_mock_attester() -> None:
     """The mock behind the same seam: its collateral comes whole, and its log explains its registers."""
     vendor = MockTdxVendor.create()
     maker = MockTdxAttester(vendor, MockTdLaunch(), event_log([]))
-    evidence = maker.tdx_evidence(ASKED)
+    evidence = maker.cpu_evidence(ASKED)
     assert evidence.collateral is not None
     roots = TdxRoots(intel=False, mock_root_sha256=vendor.root_sha256)
     verified = verify_tdx(
@@ -126,4 +126,4 @@ def test_mock_attester() -> None:
     assert "bytes" in repr(evidence)
     assert vendor.root_sha256[:16] in repr(maker)
     with pytest.raises(ValueError, match="64 bytes"):
-        maker.tdx_evidence(b"short")
+        maker.cpu_evidence(b"short")

@@ -12,29 +12,57 @@ from hypothesis import strategies as st
 from attest import strict_json
 from attest.evidence.bundle import (
     MAX_BUNDLE_BYTES,
-    MAX_CERTIFICATE_BYTES,
-    MAX_CRL_BYTES,
     MAX_REPORT_BYTES,
+    MAX_TOKEN_BYTES,
     Bundle,
+    VerdictToken,
 )
-from attest.evidence.cpu import CpuEvidence, SnpCollateral
+from attest.evidence.bundle_collateral import MAX_CERTIFICATE_BYTES, MAX_CRL_BYTES
+from attest.evidence.cpu import SnpCollateral, SnpEvidence
+from attest.evidence.device import DeviceEvidence, NvidiaCollateral
+from attest.evidence.gpu import MAX_CHAIN_BYTES, MAX_OCSP_BYTES, MAX_RIM_BYTES, GpuEvidence
+from attest.evidence.gpu import MAX_REPORT_BYTES as MAX_GPU_REPORT_BYTES
+from attest.evidence.tdx_evidence import TdxCollateral, TdxEvidence
 from attest.refusal import Refused
 
-BUNDLE = Bundle(
-    b"statement", b"keyset", CpuEvidence("snp", b"report", SnpCollateral(b"leaf", b"ask", None, b"crl"))
-)
+BUNDLE = Bundle(b"statement", b"keyset", SnpEvidence(b"report", SnpCollateral(b"leaf", b"ask", None, b"crl")))
 DOCUMENT = json.loads(BUNDLE.serialise())
 SNP = DOCUMENT["collateral"]["snp"]
+DEVICE = {"kind": "nvidia-gpu", "index": 0, "arch": "HOPPER", "report": "", "certificate_chain": ""}
+TOKEN = {"kind": "nras", "token": ""}
+TDX = TdxCollateral("", b"", b"", "", "{}", bytes(64), "", "{}", bytes(64))
 some = st.binary(max_size=64)
+maybe = st.none() | some
+text = st.text(st.characters(max_codepoint=127), max_size=20)
+signature = st.binary(min_size=64, max_size=64)
+tdx_collateral = st.builds(TdxCollateral, text, some, some, text, text, signature, text, text, signature)
+devices = st.dictionaries(
+    st.integers(0, 255),
+    st.builds(GpuEvidence, st.sampled_from(["HOPPER", "BLACKWELL", "LS10"]), some, some),
+    max_size=3,
+).map(
+    lambda by_index: tuple(
+        sorted(
+            (DeviceEvidence.of(index, evidence) for index, evidence in by_index.items()),
+            key=lambda device: (device.kind, device.index),
+        )
+    )
+)
 bundles = st.builds(
     Bundle,
     some,
     some,
-    st.builds(
-        CpuEvidence,
-        st.just("snp"),
-        some,
-        st.builds(SnpCollateral, some, st.none() | some, st.none() | some, st.none() | some),
+    st.builds(SnpEvidence, some, st.builds(SnpCollateral, maybe, maybe, maybe, maybe))
+    | st.builds(TdxEvidence, some, st.none() | tdx_collateral, maybe),
+    devices,
+    st.none()
+    | st.builds(
+        NvidiaCollateral,
+        st.dictionaries(st.from_regex(r"[A-Z0-9_.]{1,12}", fullmatch=True), some, max_size=3),
+        st.lists(some, max_size=3).map(tuple),
+    ),
+    st.sampled_from(["", "maa", "nras", "maa nras"]).map(
+        lambda kinds: tuple(VerdictToken(kind, b"token") for kind in kinds.split())
     ),
 )
 
@@ -44,7 +72,12 @@ def _document(**changes: Any) -> bytes:
 
 
 def _snp(**changes: Any) -> bytes:
-    return _document(collateral={"snp": SNP | changes})
+    return _document(collateral={"snp": SNP | changes, "tdx": None, "nvidia": None})
+
+
+def _nvidia(**changes: Any) -> bytes:
+    nvidia = {"rims": {}, "ocsp": []} | changes
+    return _document(collateral={"snp": SNP, "tdx": None, "nvidia": nvidia})
 
 
 def _too_long(max_bytes: int) -> str:
@@ -65,8 +98,13 @@ def test_the_document_is_the_documented_one() -> None:
         "statement": "c3RhdGVtZW50",
         "keyset": "a2V5c2V0",
         "cpu": {"kind": "snp", "report": "cmVwb3J0"},
-        "gpus": [],
-        "collateral": {"snp": {"leaf": "bGVhZg==", "intermediate": "YXNr", "ark": None, "crl": "Y3Js"}},
+        "devices": [],
+        "collateral": {
+            "snp": {"leaf": "bGVhZg==", "intermediate": "YXNr", "ark": None, "crl": "Y3Js"},
+            "tdx": None,
+            "nvidia": None,
+        },
+        "tokens": [],
     }
 
 
@@ -75,26 +113,63 @@ def test_the_document_is_the_documented_one() -> None:
     [
         (_document(extra=1), "bundle-members", 30),
         (
-            strict_json.canonical({name: DOCUMENT[name] for name in DOCUMENT if name != "gpus"}),
+            strict_json.canonical({name: DOCUMENT[name] for name in DOCUMENT if name != "devices"}),
             "bundle-members",
             30,
         ),
         (b"[]", "bundle-members", 30),
         (_document(format=1), "bundle-members", 30),
         (_document(format="sealgate-bundle-v2"), "bundle-format", 20),
-        (_document(gpus=[{"kind": "nvidia-gpu"}]), "gpu-evidence", 20),
-        (_document(gpus=[None]), "gpu-evidence", 20),
-        (_document(gpus=None), "bundle-members", 30),
-        (_document(gpus={}), "bundle-members", 30),
-        (_document(cpu={"kind": "tdx", "quote": ""}), "cpu-evidence-kind", 20),
+        (_document(devices=[{"kind": "nvidia-gpu"}]), "bundle-members", 30),
+        (_document(devices=[None]), "bundle-members", 30),
+        (_document(devices=None), "bundle-members", 30),
+        (_document(devices={}), "bundle-members", 30),
+        (_document(devices=[DEVICE] * 65), "bundle-members", 30),
+        (_document(devices=[DEVICE | {"arch": "AMPERE"}]), "device-architecture", 20),
+        (_document(devices=[DEVICE | {"kind": "nvidia-switch"}]), "device-kind", 30),
+        (_document(devices=[DEVICE | {"index": 256}]), "device-index", 30),
+        (_document(devices=[DEVICE | {"index": True}]), "device-index", 30),
+        (_document(devices=[DEVICE | {"index": -1}]), "device-index", 30),
+        (_document(devices=[DEVICE, DEVICE]), "bundle-devices", 30),
+        (_document(devices=[DEVICE | {"index": 1}, DEVICE]), "bundle-devices", 30),
+        (_document(devices=[DEVICE | {"report": _too_long(MAX_GPU_REPORT_BYTES)}]), "bundle-too-large", 30),
+        (
+            _document(devices=[DEVICE | {"certificate_chain": _too_long(MAX_CHAIN_BYTES)}]),
+            "bundle-too-large",
+            30,
+        ),
+        (_document(tokens=[TOKEN, TOKEN]), "bundle-tokens", 30),
+        (_document(tokens=[TOKEN] * 3), "bundle-members", 30),
+        (_document(tokens=[TOKEN, TOKEN | {"kind": "maa"}]), "bundle-tokens", 30),
+        (_document(tokens=[TOKEN | {"kind": "other"}]), "token-kind", 20),
+        (_document(tokens=[TOKEN | {"token": _too_long(MAX_TOKEN_BYTES)}]), "bundle-too-large", 30),
+        (_document(tokens=None), "bundle-members", 30),
+        (_document(cpu={"kind": "tdx", "quote": "", "event_log": None}), "bundle-not-canonical", 30),
+        (_document(cpu={"kind": "tdx", "quote": ""}), "bundle-members", 30),
+        (_document(cpu={"kind": "sgx", "quote": ""}), "cpu-evidence-kind", 20),
+        (_nvidia(rims=[]), "bundle-members", 30),
+        (_nvidia(rims={"a/b": ""}), "bundle-members", 30),
+        (_nvidia(rims={"": ""}), "bundle-members", 30),
+        (_nvidia(rims={f"R{number}": "" for number in range(129)}), "bundle-members", 30),
+        (_nvidia(rims={"A": _too_long(MAX_RIM_BYTES)}), "bundle-too-large", 30),
+        (_nvidia(ocsp={}), "bundle-members", 30),
+        (_nvidia(ocsp=[""] * 129), "bundle-members", 30),
+        (_nvidia(ocsp=[_too_long(MAX_OCSP_BYTES)]), "bundle-too-large", 30),
+        (_nvidia(more=1), "bundle-members", 30),
         (_document(cpu={"kind": "snp", "report": "", "more": ""}), "bundle-members", 30),
         (_document(cpu={"report": ""}), "bundle-members", 30),
         (_document(cpu=[]), "bundle-members", 30),
         (_document(collateral={}), "bundle-members", 30),
-        (_document(collateral={"snp": SNP, "tdx": {}}), "bundle-members", 30),
-        (_document(collateral={"snp": None}), "bundle-members", 30),
+        (_document(collateral={"snp": SNP}), "bundle-members", 30),
+        (_document(collateral={"snp": SNP, "tdx": {}, "nvidia": None}), "tdx-collateral-members", 30),
+        (
+            _document(collateral={"snp": SNP, "tdx": TDX.as_members(), "nvidia": None}),
+            "bundle-not-canonical",
+            30,
+        ),
+        (_document(collateral={"snp": None, "tdx": None, "nvidia": None}), "bundle-members", 30),
         (_snp(more=""), "bundle-members", 30),
-        (_snp(leaf=None), "bundle-base64", 30),
+        (_snp(leaf=1), "bundle-base64", 30),
         (_snp(crl=1), "bundle-base64", 30),
         (_snp(ark="bGVhZh=="), "bundle-base64", 30),
         (_snp(ark="bGVhZg"), "bundle-base64", 30),
@@ -112,12 +187,16 @@ def test_the_document_is_the_documented_one() -> None:
         (json.dumps(DOCUMENT).encode(), "bundle-not-canonical", 30),
         (json.dumps(DOCUMENT, indent=2, sort_keys=True).encode(), "bundle-not-canonical", 30),
         (BUNDLE.serialise().replace(b"keyset", b"\\u006beyset"), "bundle-not-canonical", 30),
-        (BUNDLE.serialise().replace(b'"gpus":[]', b'"gpus":[],"gpus":[]'), "bundle-duplicate-member", 30),
+        (
+            BUNDLE.serialise().replace(b'"tokens":[]', b'"tokens":[],"tokens":[]'),
+            "bundle-duplicate-member",
+            30,
+        ),
         (BUNDLE.serialise() + b"x", "bundle-not-json", 30),
         (BUNDLE.serialise()[:-1], "bundle-not-json", 30),
         (b" " * MAX_BUNDLE_BYTES + b" ", "bundle-too-large", 30),
         (b"[" * 200_000, "bundle-too-deep", 30),
-        (_document(gpus=1).replace(b'"gpus":1', b'"gpus":NaN'), "bundle-bad-number", 30),
+        (_document(tokens=1).replace(b'"tokens":1', b'"tokens":NaN'), "bundle-bad-number", 30),
         (b"\xff\xfe", "bundle-not-json", 30),
     ],
 )
@@ -174,6 +253,6 @@ def test_fuzz_member(member: str, value: Any) -> None:
 def test_repr_holds_sizes_only() -> None:
     """Evidence names a machine; logs get sizes."""
     assert repr(BUNDLE) == (
-        "Bundle(statement 9 bytes, keyset 6 bytes, CpuEvidence(snp, report 6 bytes, "
-        "SnpCollateral(leaf 4 bytes, intermediate 3 bytes, crl 3 bytes)))"
+        "Bundle(statement 9 bytes, keyset 6 bytes, SnpEvidence(report 6 bytes, "
+        "SnpCollateral(leaf 4 bytes, intermediate 3 bytes, crl 3 bytes)), 0 devices)"
     )

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest.evidence.event_log import MAX_LOG_BYTES, EventLog, replay_event_log
+from attest.evidence.event_log import EventLog, replay_event_log
+from attest.evidence.tdx_evidence import MAX_EVENT_LOG_BYTES
 from attest.mock.tdx_event_log import NO_ACTION, event_log, log_entry, log_header
 from attest.refusal import Malformed, Refused, Unsupported
 
@@ -71,7 +72,7 @@ def test_several_algorithms() -> None:
         (log_header() + log_entry(0, DIGEST, b"data"), Malformed, "event-log-register"),
         (log_header() + bytes(4) + ENTRY, Malformed, "event-log-digests"),
         (log_header() + b"\xff" * 8 + ENTRY, Malformed, "event-log-filler"),
-        (bytes(MAX_LOG_BYTES + 1), Malformed, "event-log-too-large"),
+        (bytes(MAX_EVENT_LOG_BYTES + 1), Malformed, "event-log-too-large"),
     ],
 )
 def test_refusals(log: bytes, kind: type[Refused], code: str) -> None:
@@ -85,7 +86,7 @@ def test_refusals(log: bytes, kind: type[Refused], code: str) -> None:
 def test_longest_log() -> None:
     """As many entries as fit: the time stays in bounds."""
     entry = log_entry(1, DIGEST, b"")
-    log = log_header() + entry * ((MAX_LOG_BYTES - 100) // len(entry))
+    log = log_header() + entry * ((MAX_EVENT_LOG_BYTES - 100) // len(entry))
     assert len(EventLog.parse(log).events) > 7000
 
 

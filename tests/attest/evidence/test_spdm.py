@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest.evidence.gpu import ARCHITECTURES
+from attest.evidence.gpu import ARCHITECTURES, MAX_REPORT_BYTES
 from attest.evidence.gpu_facts import GpuFacts
 from attest.evidence.pem import read_certificates
 from attest.evidence.rim import Rim, parse_xml
-from attest.evidence.spdm import MAX_REPORT_BYTES, REQUEST_SIZE, SpdmReport
+from attest.evidence.spdm import REQUEST_SIZE, SpdmReport
 from attest.mock.nvidia import MockGpuVendor
 from attest.mock.nvidia_report import MockGpu, measurements, opaque_data, sign, signed_report
 from attest.refusal import Refused

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attest.evidence.tdx import MAX_QUOTE_BYTES, TdxQuote
+from attest.evidence.tdx import TdxQuote
 from attest.evidence.tdx_attributes import KEY_LOCKER, PERFMON, PROTECTION_KEYS, SEPT_VE_DISABLE
+from attest.evidence.tdx_evidence import MAX_QUOTE_BYTES
 from attest.evidence.tdx_signature import pem_certificates
 from attest.mock.tdx import MockTdxVendor
 from attest.mock.tdx_quote import MockTdLaunch

@@ -8,39 +8,67 @@ from attest.mock import faults
 from attest.mock.faults import FAULTS, Fault, apply_bundle_fault
 from attest.mock.world import MockWorld
 from attest.refusal import Refused
+from gateway.cli.demo.liars import liars_of
+from gateway.cli.dev_world import Machine
 from tests.simulators.mock_runtime import NONCE, verdict
 
 BUNDLE_FAULTS = [fault for fault in FAULTS.values() if fault.level == "bundle"]
+WORLDS: dict[str, set[str]] = {
+    "mock_world": {"any", "snp"},
+    "one_gpu_world": {"any", "snp", "gpu"},
+    "td_world": {"any", "tdx"},
+    "board_world": {"any", "tdx", "gpu", "board"},
+}
+TOLD = [(world, fault) for world, kinds in WORLDS.items() for fault in BUNDLE_FAULTS if fault.needs in kinds]
 
 
-@pytest.mark.parametrize("fault", BUNDLE_FAULTS, ids=lambda fault: fault.name)
-def test_every_bundle_fault_is_refused(mock_world: MockWorld, fault: Fault) -> None:
-    """By exactly the code and exit code that the registry promises."""
-    lie = apply_bundle_fault(fault.name, mock_world, NONCE)
+@pytest.fixture(params=WORLDS)
+def any_world(request: pytest.FixtureRequest) -> MockWorld:
+    """Each kind of machine in turn."""
+    world: MockWorld = request.getfixturevalue(request.param)
+    return world
+
+
+@pytest.mark.parametrize(("name", "fault"), TOLD, ids=lambda each: getattr(each, "name", each))
+def test_every_bundle_fault_is_refused(name: str, fault: Fault, request: pytest.FixtureRequest) -> None:
+    """By exactly the code and exit code that the registry promises, on every machine that can tell it."""
+    world: MockWorld = request.getfixturevalue(name)
+    assert fault.fits(world)
+    lie = apply_bundle_fault(fault.name, world, NONCE)
     with pytest.raises(Refused) as refusal:
-        verdict(mock_world, lie)
+        verdict(world, lie)
     assert (refusal.value.code, refusal.value.exit_code) == (fault.expected_code, fault.exit_code)
     assert refusal.value.checks, "a refusal of a whole bundle shows its rows"
 
 
-def test_the_world_is_honest_without_a_fault(mock_world: MockWorld) -> None:
+def test_a_machine_cannot_lie_about_what_it_lacks(mock_world: MockWorld, td_world: MockWorld) -> None:
+    """A lie that does not fit is an error of whoever asks for it, never an honest answer."""
+    for name, world in (("wrong-mrtd", mock_world), ("gpu-stale", mock_world), ("debug-guest", td_world)):
+        assert not FAULTS[name].fits(world)
+        with pytest.raises(TypeError):
+            apply_bundle_fault(name, world, NONCE)
+    assert {fault.name for _, fault in TOLD} == {fault.name for fault in BUNDLE_FAULTS}
+
+
+def test_the_world_is_honest_without_a_fault(any_world: MockWorld) -> None:
     """So what is refused above is the lie."""
-    assert verdict(mock_world, mock_world.answer(NONCE)).is_mock
+    assert verdict(any_world, any_world.answer(NONCE)).is_mock
 
 
-def test_a_lie_leaves_the_world_as_it_was(mock_world: MockWorld) -> None:
+def test_a_lie_leaves_the_world_as_it_was(any_world: MockWorld) -> None:
     """The registry changes copies: after all lies the same world still answers honestly."""
     for fault in BUNDLE_FAULTS:
-        apply_bundle_fault(fault.name, mock_world, NONCE)
-    assert verdict(mock_world, mock_world.answer(NONCE)).is_mock
+        if fault.fits(any_world):
+            apply_bundle_fault(fault.name, any_world, NONCE)
+    assert verdict(any_world, any_world.answer(NONCE)).is_mock
 
 
-def test_the_six_liars_of_the_demo_have_names() -> None:
+@pytest.mark.parametrize("machine", [Machine(), Machine(gpus=1), Machine("tdx"), Machine("tdx", 8)])
+def test_the_liars_of_the_demo_have_names(machine: Machine) -> None:
     """The demo and the development server rely on them."""
-    bundle = {"wrong-measurement", "debug-guest", "key-swapped", "stale-nonce"}
-    channel = {"replayed-answer", "truncated-stream"}
-    assert {name for name in bundle if FAULTS[name].level == "bundle"} == bundle
-    assert {name for name in channel if FAULTS[name].level == "channel"} == channel
+    liars = liars_of(machine)
+    assert len(liars) == len(set(liars)) == (8 if machine.gpus else 6)
+    assert {FAULTS[name].level for name in liars} == {"bundle", "channel"}
 
 
 def test_channel_faults_are_not_made_here(mock_world: MockWorld) -> None:
@@ -56,5 +84,4 @@ def test_registry_is_complete() -> None:
         assert fault.name == name
         assert fault.title
         assert fault.promise in {f"P{number}" for number in range(1, 9)}
-    with pytest.raises(ValueError, match="debug-guest"):
-        faults._register(FAULTS["debug-guest"])
+    assert len(FAULTS) == len(faults._CHANNEL_FAULTS) + sum(len(each.faults) for each in faults._CATALOGUES)

@@ -10,7 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from attest.collateral.nvidia import NvidiaRoots
-from attest.evidence.rim import MAX_RIM_BYTES, Rim, parse_xml
+from attest.evidence.gpu import MAX_RIM_BYTES
+from attest.evidence.rim import Rim, parse_xml
 from attest.mock import nvidia_report
 from attest.mock.nvidia import MockGpuVendor
 from attest.mock.nvidia_certificates import Authority, authority, derived_key, signer

@@ -11,15 +11,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from attest.attesters.base import NO_DEVICES
 from attest.channel.hpke import SuiteId
 from attest.channel.ohttp import KeyPair, serialise_key_configs
 from attest.checks import Outcome
 from attest.digest import sha256_digest
-from attest.evidence.cpu import CpuEvidence, SnpCollateral
+from attest.evidence.cpu import SnpCollateral, SnpEvidence
 from attest.mock.world import MockWorld
-from attest.refusal import Refused, Unsupported
+from attest.refusal import Refused
 from attest.statement import Device
-from attest.trust import TrustRoots
+from attest.trust import HARDWARE_ONLY, MockRoots, TrustRoots
 from attest.verify.bundle import VerifiedEvidence, verify_bundle
 from tests.simulators.genuine_snp import POSITIVE, GenuineCase
 from tests.simulators.mock_runtime import NONCE, NOW, verdict
@@ -49,7 +50,7 @@ def test_the_honest_answer_verifies(mock_world: MockWorld) -> None:
     assert verified.keyset_digest == mock_world.keyset.digest == verified.statement.keyset_digest
     assert verified.bundle_digest == sha256_digest(bundle)
     assert (verified.nonce, verified.verified_at, verified.roots) == (NONCE, NOW, mock_world.trust())
-    assert verified.snp.vendor == "mock"
+    assert verified.cpu.vendor == "mock"
     assert {row.outcome for row in verified.checks} == {Outcome.PASSED}
     assert "sha256:" in repr(verified)
 
@@ -149,12 +150,40 @@ def test_the_suite_is_in_the_row(mock_world: MockWorld) -> None:
 
 
 def test_a_device_that_cannot_be_judged(mock_world: MockWorld) -> None:
-    """A GPU in the statement is refused as unsupported, never skipped (P1)."""
+    """A GPU in the statement is refused where its evidence is not, never skipped (P1)."""
     device = Device("nvidia-gpu", 0, sha256_digest(b"evidence"))
-    world = replace(mock_world, statement=replace(mock_world.statement, devices=(device,)))
-    refusal = _refusal(world, world.answer(NONCE))
-    assert isinstance(refusal, Unsupported)
-    assert refusal.code == "gpu-evidence"
+    statement = replace(mock_world.stated(NONCE), devices=(device,))
+    refusal = _refusal(mock_world, mock_world.bundle_of(statement, NO_DEVICES).serialise())
+    assert refusal.code == "device-missing"
+    assert refusal.got == "nvidia-gpu 0"
+
+
+def test_devices_of_a_statement_that_answers_nobody(one_gpu_world: MockWorld) -> None:
+    """Without a client's nonce there is none for the GPU: nothing ties its answer to this runtime's keys."""
+    answers = one_gpu_world.answers(NONCE)
+    statement = one_gpu_world.stated(None, answers)
+    bundle = one_gpu_world.bundle_of(statement, answers).serialise()
+    assert _refusal(one_gpu_world, bundle, nonce=None).code == "gpu-nonce-underived"
+
+
+def test_a_saved_bundle_still_binds_its_devices(one_gpu_world: MockWorld) -> None:
+    """Where no nonce is asked, the GPU's is derived from the statement's own."""
+    verified = _verify(one_gpu_world, one_gpu_world.answer(NONCE), nonce=None)
+    assert [device.kind for device in verified.devices] == ["gpu"]
+    stale = one_gpu_world.machine.device_answers(bytes(32), NOW)
+    bundle = one_gpu_world.bundle_of(one_gpu_world.stated(NONCE, stale), stale).serialise()
+    assert _refusal(one_gpu_world, bundle, nonce=None).code == "gpu-nonce"
+
+
+def test_a_board_verifies_device_by_device(board_world: MockWorld) -> None:
+    """Eight GPUs and four switches, each under its own part of the rows, in the statement's order."""
+    verified = _verify(board_world, board_world.answer(NONCE))
+    assert [device.kind for device in verified.devices] == ["gpu"] * 8 + ["switch"] * 4
+    parts = dict.fromkeys(row.part for row in verified.checks)
+    kinds = ["nvidia-gpu"] * 8 + ["nvidia-switch"] * 4
+    wanted = [f"{kind} {index % 8}" for index, kind in enumerate(kinds)]
+    assert [part[1] for part in parts if part[0] == "devices" and len(part) > 1] == wanted
+    assert verified.cpu.kind == "tdx"
 
 
 def test_a_refusal_carries_the_rows_up_to_its_own(mock_world: MockWorld) -> None:
@@ -170,7 +199,7 @@ def test_a_refusal_carries_the_rows_up_to_its_own(mock_world: MockWorld) -> None
 def test_under_no_other_root(mock_world: MockWorld) -> None:
     """P8: mock evidence under AMD's roots, or under another mock's, is refused."""
     answer = mock_world.answer(NONCE)
-    for roots in (TrustRoots(amd=True), TrustRoots(amd=True, mock_ark_sha256="ab" * 32)):
+    for roots in (HARDWARE_ONLY, replace(HARDWARE_ONLY, mock=MockRoots(ark_sha256="ab" * 32))):
         assert _refusal(mock_world, answer, roots=roots).code == "snp-root-not-trusted"
 
 
@@ -180,7 +209,7 @@ def test_mock_evidence_dressed_as_hardware(mock_world: MockWorld) -> None:
     for part in ({"ark": None}, {"ark": None, "intermediate": None}):
         collateral = replace(honest.cpu.collateral, **part)
         bundle = replace(honest, cpu=replace(honest.cpu, collateral=collateral)).serialise()
-        both = TrustRoots(amd=True, mock_ark_sha256=mock_world.vendor.ark_sha256)
+        both = replace(HARDWARE_ONLY, mock=mock_world.machine.roots())
         assert _refusal(mock_world, bundle, roots=both).code.startswith("certificate-")
 
 
@@ -192,12 +221,12 @@ def test_genuine_evidence_is_no_mock(mock_world: MockWorld, sev_snp: Path, case:
     """
     report, leaf = case.read(sev_snp)
     honest = mock_world.bundle(NONCE)
-    bundle = replace(honest, cpu=CpuEvidence("snp", report, SnpCollateral(leaf))).serialise()
+    bundle = replace(honest, cpu=SnpEvidence(report, SnpCollateral(leaf))).serialise()
     with pytest.raises(Refused) as refusal:
         verify_bundle(bundle, nonce=NONCE, roots=mock_world.trust(), now=case.now)
     assert refusal.value.code == "snp-root-not-trusted"
     with pytest.raises(Refused) as refusal:
-        verify_bundle(bundle, nonce=NONCE, roots=TrustRoots(amd=True), now=case.now)
+        verify_bundle(bundle, nonce=NONCE, roots=HARDWARE_ONLY, now=case.now)
     assert refusal.value.code == "report-data-mismatch"
 
 
@@ -208,13 +237,13 @@ def test_genuine_evidence_with_the_mock_root_beside_it(mock_world: MockWorld, se
     mock = mock_world.bundle(NONCE).cpu.collateral
     bundle = replace(
         mock_world.bundle(NONCE),
-        cpu=CpuEvidence("snp", report, replace(mock, leaf=leaf)),
+        cpu=SnpEvidence(report, replace(mock, leaf=leaf)),
     ).serialise()
     with pytest.raises(Refused) as refusal:
         verify_bundle(
             bundle,
             nonce=NONCE,
-            roots=TrustRoots(amd=True, mock_ark_sha256=mock_world.vendor.ark_sha256),
+            roots=replace(HARDWARE_ONLY, mock=mock_world.machine.roots()),
             now=case.now,
         )
     assert refusal.value.code == "snp-chain-product"

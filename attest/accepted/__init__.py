@@ -1,0 +1,1 @@
+"""What we accept, part by part: the tables of a reference file (``attest.reference``)."""
