@@ -5,7 +5,8 @@
 
 The meaning of a code is written by hand in ``refusal_codes.toml`` (one section per subject, one sentence per
 code). Which codes exist, and with what exit code, is read from the sources: every first argument of
-a class in ``EXIT_CODES``, and every argument for a parameter named ``code``. Where the
+a class in ``EXIT_CODES``, every argument for a parameter named ``code``, and every item of a
+table of rules that a loop takes apart into a ``code`` and the rest. Where the
 source builds a code (``f"{name}-too-large"``) the documented codes must match what it can build.
 """
 
@@ -87,7 +88,28 @@ def scan(root: Path = ROOT) -> Found:
         for call in ast.walk(tree):
             if isinstance(call, ast.Call):
                 _note(call, takers, found)
+            elif isinstance(call, ast.FunctionDef):
+                _note_tables(call, found)
     return found
+
+
+def _note_tables(function: ast.FunctionDef, found: Found) -> None:
+    """Codes in the rows of a tuple that ``for code, ... in`` walks through; rules of a table refuse."""
+    tables: dict[str, ast.expr] = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Tuple):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            tables[target.id if isinstance(target, ast.Name) else ""] = node.value
+    for node in ast.walk(function):
+        if not isinstance(node, ast.For) or not isinstance(node.target, ast.Tuple):
+            continue
+        names = [each.id if isinstance(each, ast.Name) else "" for each in node.target.elts]
+        table = tables.get(node.iter.id) if isinstance(node.iter, ast.Name) else node.iter
+        if "code" in names and isinstance(table, ast.Tuple):
+            for row in table.elts:
+                cell = row.elts[names.index("code")] if isinstance(row, ast.Tuple) else row
+                if isinstance(cell, ast.Constant) and CODE.fullmatch(str(cell.value)):
+                    found.literal.setdefault(cell.value, set()).add(EXIT_CODES["Refused"])
 
 
 def _takers_of_code(tree: ast.Module) -> Iterator[tuple[str, tuple[int, set[int]]]]:

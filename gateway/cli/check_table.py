@@ -1,4 +1,4 @@
-"""The rows of a verdict as a table: each check, what was expected, what came, how long it stays valid."""
+"""The rows of a verdict as a tree: each check, what was expected, what came, how long it stays valid."""
 
 from __future__ import annotations
 
@@ -79,21 +79,40 @@ def _table(rows: list[Check], output: Output, now: datetime) -> Table:
         table.add_column("expected", overflow="fold", style="faint")
     table.add_column("came", overflow="fold")
     table.add_column("valid for", no_wrap=True, justify="right", style="faint")
+    part: tuple[str, ...] = ()
     for row in rows:
+        for depth, name in _headings(part, row.part):
+            table.add_row("", Text("  " * depth + name, style="heading"))
+        part = row.part
         style = "bad" if row.outcome is Outcome.REFUSED else ""
         came = Text(shorten(row.got if wide else _noted(row)), style=style)
         if not wide and row.outcome is Outcome.REFUSED and row.expected:
             came = Text.assemble((f"expected {shorten(row.expected)}\n", "faint"), "came ", came)
         cells = [Text(shorten(row.expected))] if wide else []
         table.add_row(
-            mark(row.outcome, output), Text(row.name, style=style), *cells, came, valid_for(row.expires, now)
+            mark(row.outcome, output),
+            Text("  " * len(row.part) + row.name, style=style),
+            *cells,
+            came,
+            valid_for(row.expires, now),
         )
     return table
 
 
+def _headings(before: tuple[str, ...], now: tuple[str, ...]) -> list[tuple[int, str]]:
+    """The parts that begin with a row: (depth, name) of each, from the outside in."""
+    shared = 0
+    while shared < min(len(before), len(now)) and before[shared] == now[shared]:
+        shared += 1
+    return [(depth, now[depth]) for depth in range(shared, len(now))]
+
+
 def _stacked(rows: list[Check], output: Output, now: datetime) -> Group:
     parts: list[RenderableType] = []
+    part: tuple[str, ...] = ()
     for row in rows:
+        parts.extend(Text("  " * depth + name, style="heading") for depth, name in _headings(part, row.part))
+        part = row.part
         style = "bad" if row.outcome is Outcome.REFUSED else ""
         parts.append(Text.assemble(mark(row.outcome, output), " ", (row.name, style)))
         expected = shorten(row.expected) if row.outcome is Outcome.REFUSED else ""

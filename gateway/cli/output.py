@@ -28,6 +28,7 @@ THEME = Theme(
         "bad": "bold red",
         "note": "cyan",
         "faint": "dim",
+        "heading": "bold",
         "mock": "bold black on yellow",
         "head": "bold",
         "brand": "bold cyan",

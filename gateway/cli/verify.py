@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from attest.appraise import AttestedRuntime, appraise
 from attest.checks import Check
+from attest.evidence.bundle import MAX_BUNDLE_BYTES
 from attest.reference import ReferenceValues
 from attest.refusal import Malformed, Refused
 from attest.trust import TrustRoots
@@ -67,10 +68,10 @@ def verify(
         Malformed: if the trust file or the reference values are.
     """
     output = Output(as_json=as_json)
-    now = _moment(target.at)
+    now = moment_of(target.at)
     settings = load_settings()
-    roots = _load(TrustRoots.load, trust or settings.trust_file, "trust file")
-    values = _load(ReferenceValues.load, reference or settings.reference_file, "reference values")
+    roots = load(TrustRoots.load, trust or settings.trust_file, "trust file")
+    values = load(ReferenceValues.load, reference or settings.reference_file, "reference values")
     with output.working(f"asking {target.name}" if target.is_url else f"reading {target.name}"):
         bundle, nonce = _evidence(target)
         judgement = judge(bundle, nonce, roots, values, now)
@@ -100,9 +101,9 @@ def show(judgement: Judgement, output: Output, *, now: datetime) -> None:
     """Print the table and the verdict under it."""
     output.stdout.print(render_checks(judgement.checks, output, now=now))
     output.say()
-    if judgement.runtime is None:
-        _show_refusal(judgement, output)
-    else:
+    if judgement.refusal is not None:
+        show_refusal(judgement.refusal, output)
+    elif judgement.runtime is not None:
         _show_verdict(judgement.runtime, output, now)
 
 
@@ -123,15 +124,20 @@ def as_document(judgement: Judgement, *, nonce: str | None, now: datetime) -> di
         document["valid_until"] = runtime.valid_until.isoformat()
         document["ear"] = runtime.ear()
     if refusal is not None:
-        document["refusal"] = {
-            "code": refusal.code,
-            "clause": refusal.clause,
-            "expected": refusal.expected,
-            "got": refusal.got,
-            "message": str(refusal),
-            "exit_code": refusal.exit_code,
-        }
+        document["refusal"] = refusal_document(refusal)
     return document
+
+
+def refusal_document(refusal: Refused) -> dict[str, Any]:
+    """The JSON form of a refusal."""
+    return {
+        "code": refusal.code,
+        "clause": refusal.clause,
+        "expected": refusal.expected,
+        "got": refusal.got,
+        "message": str(refusal),
+        "exit_code": refusal.exit_code,
+    }
 
 
 def fetch_evidence(url: str, nonce: str) -> bytes:
@@ -180,8 +186,8 @@ def _evidence(target: Target) -> tuple[bytes, str | None]:
     """The bundle, and the nonce that it must answer; None if nobody says which."""
     if not target.is_url:
         path = Path(target.name)
-        if path.stat().st_size > outer.MAX_EVIDENCE_BYTES:
-            raise Malformed("bundle-too-large", f"at most {outer.MAX_EVIDENCE_BYTES} bytes")
+        if path.stat().st_size > MAX_BUNDLE_BYTES:
+            raise Malformed("bundle-too-large", f"at most {MAX_BUNDLE_BYTES} bytes")
         return path.read_bytes(), target.nonce
     if target.nonce is not None:
         raise Failure(
@@ -194,9 +200,10 @@ def _evidence(target: Target) -> tuple[bytes, str | None]:
     return fetch_evidence(target.name, nonce), nonce
 
 
-def _load(load: Any, path: Path, what: str) -> Any:
+def load(reader: Any, path: Path, what: str) -> Any:
+    """A file of the operator's, or a failure that says where it was looked for."""
     try:
-        return load(path)
+        return reader(path)
     except FileNotFoundError as error:
         raise Failure(
             f"no {what} at {path}",
@@ -206,7 +213,8 @@ def _load(load: Any, path: Path, what: str) -> Any:
         ) from error
 
 
-def _moment(text: str | None) -> datetime:
+def moment_of(text: str | None) -> datetime:
+    """The moment to judge by: an RFC 3339 text, or now."""
     if text is None:
         return datetime.now(UTC)
     try:
@@ -245,10 +253,8 @@ def _vendor(runtime: AttestedRuntime) -> str:
     return escape(f"{runtime.vendor} hardware")
 
 
-def _show_refusal(judgement: Judgement, output: Output) -> None:
-    refusal = judgement.refusal
-    if refusal is None:
-        return
+def show_refusal(refusal: Refused, output: Output) -> None:
+    """Print why nothing may be sent."""
     output.say(f"[bad]{output.symbols.bad} refused: {escape(refusal.code)}[/]")
     facts = [("expected", refusal.expected), ("came", refusal.got), ("rule", refusal.clause)]
     if isinstance(refusal, Malformed):

@@ -28,7 +28,7 @@ from gateway.errors import (
     refused,
 )
 
-MAX_EVIDENCE_BYTES = 1 << 20  # attest.evidence.bundle refuses more
+MAX_EVIDENCE_BYTES = 1 << 22  # attest.evidence.bundle refuses more
 MAX_PROBLEM_BYTES = 16 << 10  # a problem document is a few hundred bytes
 
 

@@ -1,4 +1,4 @@
-"""The demo's six liars, met as the demo meets them: separate processes, the stock client, recorded bytes.
+"""The demo's liars, met as the demo meets them: separate processes, the stock client, recorded bytes.
 
 The positive run shows that every lie is refused and nothing readable reaches a liar's host. The other tests
 show that the demo could not have said so otherwise: with liars that do not lie, or a prompt that leaks, it
@@ -22,13 +22,15 @@ import pytest
 from attest.mock.faults import FAULTS
 from gateway.cli.demo import hosts, liars, play
 from gateway.cli.demo.ask import Asked, client
-from gateway.cli.demo.liars import SIX, meet
+from gateway.cli.demo.liars import liars_of, meet
+from gateway.cli.dev_world import Machine
 from gateway.cli.failure import Failure
 from gateway.cli.processes import Child, Children
 from gateway.cli.up import RuntimeChoice, start_runtime
 
 PROMPT = "The merger with Heliotrope closes on Friday: what should the press note say?"
 DEADLINE_S = 240
+LIARS = liars_of(Machine(gpus=1))
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,10 @@ def test_the_demo_holds(played: Played, document: dict[str, Any]) -> None:
     assert document["ok"] is True
     assert document["mock"] is True
     assert all(claim["held"] for claim in document["claims"])
-    assert len(document["claims"]) == 15
+    assert len(document["claims"]) == 17
 
 
-@pytest.mark.parametrize("name", SIX)
+@pytest.mark.parametrize("name", LIARS)
 def test_each_liar_is_refused_with_nothing_readable_sent(document: dict[str, Any], name: str) -> None:
     met = {meeting["liar"]: meeting for meeting in document["liars"]}[name]
     fault = FAULTS[name]
@@ -121,6 +123,16 @@ def test_no_output_of_the_demo_shows_a_key(played: Played) -> None:
 
 
 @pytest.mark.slow
+def test_the_demo_on_a_board_of_eight(tmp_path: Path) -> None:
+    """TDX, eight GPUs and four switches: the same claims, and every liar of that machine refused."""
+    large = play_demo(tmp_path, "--json", "--tee", "tdx", "--gpus", "8", "--prompt", PROMPT)
+    assert large.code == 0, large.err
+    document = json.loads(large.out)
+    assert [meeting["liar"] for meeting in document["liars"]] == list(liars_of(Machine("tdx", 8)))
+    assert all(claim["held"] for claim in document["claims"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", ["60", "100"])
 def test_the_demo_without_a_terminal(tmp_path: Path, columns: str) -> None:
     """Plain text, no escape sequence, no line wider than asked for."""
@@ -128,14 +140,14 @@ def test_the_demo_without_a_terminal(tmp_path: Path, columns: str) -> None:
     assert plain.code == 0, plain.err
     assert "\x1b" not in plain.out
     assert all(len(line) <= int(columns) for line in plain.out.splitlines())
-    assert "all 15 claims held" in plain.out
-    assert all(name in plain.out for name in SIX)
+    assert "all 17 claims held" in plain.out
+    assert all(name in plain.out for name in LIARS)
 
 
 def test_the_demo_fails_where_liars_are_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Liars that are honest after all are answered, so each of the six claims must fall."""
+    """Liars that are honest after all are answered, so each of their claims must fall."""
 
     def honest(children: Children, choice: RuntimeChoice, log: Path, *extra: str) -> Child:
         kept: Sequence[str] = extra[: extra.index("--fault")] if "--fault" in extra else extra
@@ -146,13 +158,13 @@ def test_the_demo_fails_where_liars_are_believed(
     monkeypatch.setenv("NO_PROXY", "")
     monkeypatch.setenv("no_proxy", "")
     with pytest.raises(Failure) as caught:
-        play.play(model="smollm2", engine="stub", prompt=PROMPT, as_json=True)
+        play.play(RuntimeChoice("smollm2", "stub", machine=Machine(gpus=1)), prompt=PROMPT, as_json=True)
     assert caught.value.code == "demo_failed"
     assert caught.value.exit_code == 1
     document = json.loads(capsys.readouterr().out)
     assert document["ok"] is False
-    assert [meeting["held"] for meeting in document["liars"]] == [False] * len(SIX)
-    assert [meeting["answer_accepted"] for meeting in document["liars"]] == [True] * len(SIX)
+    assert [meeting["held"] for meeting in document["liars"]] == [False] * len(LIARS)
+    assert [meeting["answer_accepted"] for meeting in document["liars"]] == [True] * len(LIARS)
     (kept,) = (tmp_path / "home").glob("demo-*")
     assert document["kept"] == str(kept)
     assert (kept / "debug-guest" / "host-saw.bin").is_file()
