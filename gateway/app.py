@@ -5,6 +5,7 @@ Everything with a life (connections, the log, the key store) is made and closed 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,6 +23,8 @@ from gateway.journal import Journal
 from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.settings import Settings
+from gateway.trust.collateral import rechecking_source, source_of
+from gateway.trust.judge import Judge
 from gateway.trust.pool import VerifiedRuntimePool, utc_now
 from gateway.upstream.carrier import Carrier
 from gateway.upstream.outer import Patience
@@ -57,11 +60,12 @@ def create_app(settings: Settings, *, transport: httpx2.AsyncBaseTransport | Non
         whole_s=settings.answer_timeout_s,
     )
     metrics = Metrics()
+    fresh = rechecking_source(settings, reference)
 
     pool = VerifiedRuntimePool(
         url,
-        trust=trust,
-        reference=reference,
+        judge=Judge(trust, reference, source_of(settings, reference)),
+        rechecker=None if fresh is None else Judge(trust, reference, fresh),
         transport=carrier,
         patience=patience,
         on_judged=metrics.judged,
@@ -84,9 +88,12 @@ def create_app(settings: Settings, *, transport: httpx2.AsyncBaseTransport | Non
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        rechecks = asyncio.create_task(pool.recheck_every(settings.recheck_interval_s))
         try:
             yield
         finally:
+            rechecks.cancel()
+            await asyncio.gather(rechecks, return_exceptions=True)
             await pool.aclose()
             await carrier.aclose()
             log.close()

@@ -78,6 +78,22 @@ class Settings(BaseSettings):
     signing_key_file: Annotated[
         Path, Field(description="Ed25519 key by which runtimes know this gateway; made if absent.")
     ] = _in_home("gateway", "signing_key.pem")
+    collateral: Annotated[
+        Literal["online", "offline"],
+        Field(description="Fetch what judging evidence takes from the vendors, or read the cache only."),
+    ] = "online"
+    collateral_dir: Annotated[Path, Field(description="Cache of certificates, lists and golden values.")] = (
+        _in_home("collateral")
+    )
+    intel_pcs_url: Annotated[
+        str | None, Field(description="A PCCS to ask instead of Intel's own service; https, or loopback.")
+    ] = None
+    recheck_interval_s: float = _seconds(
+        900, description="How often a live verdict's evidence is judged again under what vendors say by then."
+    )
+    use_environment_proxies: Annotated[
+        bool, Field(description="Ask vendors through the proxies that the environment names.")
+    ] = False
     allow_mock: Annotated[
         bool, Field(description="Let policies send to a mock runtime, which protects nothing.")
     ] = False

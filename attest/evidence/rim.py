@@ -7,6 +7,7 @@ that the signature covers and from nowhere else.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -110,6 +111,19 @@ def parse_xml(data: bytes) -> etree._Element:
     if root.xpath("boolean(//@xml:*)"):
         raise Malformed("rim-markup", "an xml: attribute")
     return root
+
+
+def rim_certificates(document: bytes) -> tuple[bytes, ...]:
+    """The certificates beside the signature, DER, as they came: none is trusted, nor is the document.
+
+    Raises:
+        Malformed: ``rim-*``.
+    """
+    elements = parse_xml(document).iter(f"{{{DSIG}}}X509Certificate")
+    try:
+        return tuple(base64.b64decode("".join((element.text or "").split())) for element in elements)
+    except ValueError as error:
+        raise Malformed("rim-structure", "a certificate is not base64", clause=_CLAUSE) from error
 
 
 def read_payload(root: etree._Element) -> dict[int, Golden]:

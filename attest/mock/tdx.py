@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from attest.evidence.tdx_evidence import TdxCollateral, TdxEvidence
+from attest.evidence.tdx_evidence import TdxCollateral
 from attest.mock.tdx_certificates import (
     AUTHORITY_NAME,
     BACKDATE,
@@ -217,36 +217,6 @@ class MockTdxVendor:
             qe_identity_issuer_chain=signer,
             qe_identity=qe_text,
             qe_identity_signature=raw_signature(self.keys.signer, qe_text.encode()),
-        )
-
-
-class MockTdxAttester:
-    """Answers with genuine-looking TDX evidence under the mock vendor's root.
-
-    Args:
-        vendor: signs.
-        launch: what the quotes say of the TD.
-        event_log: handed on with each quote.
-    """
-
-    kind = "tdx"
-
-    def __init__(self, vendor: MockTdxVendor, launch: MockTdLaunch, event_log: bytes | None = None) -> None:
-        self.vendor = vendor
-        self.launch = launch
-        self.event_log = event_log
-
-    def __repr__(self) -> str:
-        return f"MockTdxAttester({self.vendor!r})"
-
-    def tdx_evidence(self, report_data: bytes) -> TdxEvidence:
-        """A quote over ``report_data`` with its whole collateral.
-
-        Raises:
-            ValueError: ``report_data`` is not 64 bytes.
-        """
-        return TdxEvidence(
-            self.vendor.quote(report_data, self.launch), self.vendor.collateral(), self.event_log
         )
 
 

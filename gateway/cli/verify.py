@@ -12,18 +12,21 @@ from typing import Any
 import httpx2
 from rich.markup import escape
 
-from attest.appraise import AttestedRuntime, appraise
+from attest.appraise import AttestedRuntime
 from attest.checks import Check
+from attest.collateral.cache import Cache
+from attest.collateral.source import Offline
 from attest.evidence.bundle import MAX_BUNDLE_BYTES
 from attest.reference import ReferenceValues
 from attest.refusal import Malformed, Refused
 from attest.trust import TrustRoots
-from attest.verify.bundle import verify_bundle
 from gateway.cli.check_table import render_checks, shorten, valid_for, when
 from gateway.cli.failure import Exit, Failure
 from gateway.cli.output import Output
 from gateway.errors import RuntimeRefused, RuntimeUnreachable
 from gateway.settings import load_settings
+from gateway.trust.collateral import source_of
+from gateway.trust.judge import Judge
 from gateway.upstream import outer
 
 
@@ -74,9 +77,12 @@ def verify(
     values = load(ReferenceValues.load, reference or settings.reference_file, "reference values")
     with output.working(f"asking {target.name}" if target.is_url else f"reading {target.name}"):
         bundle, nonce = _evidence(target)
-        judgement = judge(bundle, nonce, roots, values, now)
+        # A saved file is judged without a network, whatever the settings say: alike today and in ten years.
+        offline = Offline(Cache(settings.collateral_dir))
+        court = Judge(roots, values, source_of(settings, values) if target.is_url else offline)
+        judgement = judge(bundle, nonce, court, now)
     if target.save is not None:
-        target.save.write_bytes(bundle)
+        target.save.write_bytes(court.completed(bundle, now))
     if as_json:
         output.document(as_document(judgement, nonce=nonce, now=now))
     else:
@@ -85,13 +91,10 @@ def verify(
         raise Failure("", code=judgement.refusal.code, exit_code=judgement.refusal.exit_code)
 
 
-def judge(
-    bundle: bytes, nonce: str | None, roots: TrustRoots, reference: ReferenceValues, now: datetime
-) -> Judgement:
+def judge(bundle: bytes, nonce: str | None, judge: Judge, now: datetime) -> Judgement:
     """Verify and appraise; a refusal is an answer here, not an exception."""
     try:
-        verified = verify_bundle(bundle, nonce=nonce, roots=roots, now=now)
-        runtime = appraise(verified, reference, now=now)
+        runtime = judge.judge(bundle, nonce, now)
     except Refused as refusal:
         return Judgement(checks=refusal.checks, refusal=refusal)
     return Judgement(checks=tuple(runtime.checks), runtime=runtime)

@@ -16,9 +16,8 @@ from typing import Protocol
 import httpx2
 
 from attest.appraise import AttestedRuntime
-from attest.reference import ReferenceValues
-from attest.trust import TrustRoots
 from gateway.errors import GatewayError, RuntimeUnreachable
+from gateway.trust.judge import Judge
 from gateway.trust.verdict import Verdict
 from gateway.upstream import outer
 from gateway.upstream.outer import Patience
@@ -44,27 +43,27 @@ class VerifiedRuntimePool:
 
     Args:
         url: the runtime's outer address, without a trailing slash.
-        trust: vendor roots.
-        reference: what is accepted.
+        judge: how evidence is judged.
         transport: carries the question; shared with the requests.
         patience: bounds of time and size.
         clock: the time, aware.
         on_judged: told ``verified``, ``refused`` or ``unreachable`` after each question.
+        rechecker: how evidence in force is judged again by ``recheck``.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        trust: TrustRoots,
-        reference: ReferenceValues,
+        judge: Judge,
         transport: httpx2.AsyncBaseTransport,
         patience: Patience,
         clock: Callable[[], datetime] = utc_now,
         on_judged: Callable[[str], None] = lambda _: None,
+        rechecker: Judge | None = None,
     ) -> None:
         self._url = url
-        self._verdict = Verdict(trust, reference)
+        self._verdict = Verdict(judge, rechecker)
         self._transport = transport
         self._patience = patience
         self._clock = clock
@@ -96,6 +95,18 @@ class VerifiedRuntimePool:
         """Verify anew before the next request, if ``runtime`` is the one in force."""
         self._verdict.forget(runtime)
 
+    async def recheck_every(self, interval_s: float) -> None:
+        """Judge the evidence in force again, at this interval, until cancelled.
+
+        A verdict that does not hold any more ends then: the next request asks for evidence anew.
+        """
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await asyncio.to_thread(self._verdict.recheck, self._clock())
+            except GatewayError as error:
+                self._on_judged(_outcome(error))
+
     async def aclose(self) -> None:
         """End a question that is under way."""
         if self._question is not None and not self._question.done():
@@ -112,7 +123,8 @@ class VerifiedRuntimePool:
         nonce = self._verdict.new_nonce()
         try:
             bundle = await self._fetch(nonce)
-            runtime = self._verdict.judge(bundle, nonce, self._clock())
+            # Off the loop: collateral may have to be asked for.
+            runtime = await asyncio.to_thread(self._verdict.judge, bundle, nonce, self._clock())
         except GatewayError as error:
             self._verdict.failed(error, self._clock())
             self._on_judged(_outcome(error))
@@ -146,14 +158,13 @@ class BlockingVerifiedRuntimePool:
         self,
         url: str,
         *,
-        trust: TrustRoots,
-        reference: ReferenceValues,
+        judge: Judge,
         transport: httpx2.BaseTransport,
         patience: Patience,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._url = url
-        self._verdict = Verdict(trust, reference)
+        self._verdict = Verdict(judge)
         self._transport = transport
         self._patience = patience
         self._clock = clock

@@ -1,6 +1,7 @@
 """The verdict in force: when it may be used, when to renew it, and how a refusal is remembered.
 
-No I/O and no clock: every method takes the time. The two pools drive it.
+No clock: every method takes the time. The two pools drive it. Only ``judge`` and ``recheck`` may block, where
+collateral has to be asked for.
 """
 
 from __future__ import annotations
@@ -8,14 +9,13 @@ from __future__ import annotations
 import secrets
 from datetime import datetime, timedelta
 
-from attest.appraise import AttestedRuntime, appraise
-from attest.reference import ReferenceValues
+from attest.appraise import AttestedRuntime
 from attest.refusal import Refused
-from attest.trust import TrustRoots
-from attest.verify.bundle import verify_bundle
 from gateway.errors import GatewayError, RuntimeRefused, refused
+from gateway.trust.judge import Judge
 
 RENEW_AFTER = 0.75  # of a verdict's life, so that no request waits for evidence while one still holds
+_NO_ANSWER = frozenset({"collateral-unreachable", "collateral-timeout", "collateral-busy"})
 PAUSE_AFTER_FAILURE = timedelta(seconds=2)  # a lying or dead runtime is not hammered with questions
 
 
@@ -23,14 +23,16 @@ class Verdict:
     """What is known of one runtime now.
 
     Args:
-        trust: vendor roots.
-        reference: what is accepted.
+        judge: how evidence is judged.
+        rechecker: how evidence in force is judged again, with collateral that is asked for anew; None never
+            does.
     """
 
-    def __init__(self, trust: TrustRoots, reference: ReferenceValues) -> None:
-        self._trust = trust
-        self._reference = reference
+    def __init__(self, judge: Judge, rechecker: Judge | None = None) -> None:
+        self._judge = judge
+        self._rechecker = rechecker
         self._runtime: AttestedRuntime | None = None
+        self._evidence: tuple[bytes, str] = (b"", "")
         self._renew_at: datetime | None = None
         self._failure: GatewayError | None = None
         self._retry_at: datetime | None = None
@@ -47,15 +49,35 @@ class Verdict:
             RuntimeRefused: with the code of the first check that failed, whose rows are on its cause.
         """
         try:
-            verified = verify_bundle(bundle, nonce=nonce, roots=self._trust, now=now)
-            runtime = appraise(verified, self._reference, now=now)
+            runtime = self._judge.judge(bundle, nonce, now)
         except Refused as error:
             raise refused(error) from error
         self._runtime = runtime
+        self._evidence = (bundle, nonce)
         self._renew_at = now + (runtime.valid_until - now) * RENEW_AFTER
         self._failure = None
         self._retry_at = None
         return runtime
+
+    def recheck(self, now: datetime) -> None:
+        """Judge the evidence in force again: a TCB, a revocation list or golden values may have changed.
+
+        What was proved with the nonce does not become fresher by it, so a verdict that still holds ends when
+        it would have ended. Services that do not answer leave it in force until then.
+
+        Raises:
+            RuntimeRefused: it does not hold any more, and was dropped.
+        """
+        runtime = self.current(now)
+        if runtime is None or self._rechecker is None:
+            return
+        try:
+            self._rechecker.judge(*self._evidence, now)
+        except Refused as error:
+            if error.code in _NO_ANSWER:
+                return
+            self.forget(runtime)
+            raise refused(error) from error
 
     def current(self, now: datetime) -> AttestedRuntime | None:
         """The verdict in force, or None; one that ended is dropped and never used one last time."""

@@ -31,12 +31,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from attest.appraise import AttestedRuntime
 from attest.channel.padding import DEFAULT_PROFILE, Profile
+from attest.collateral.source import CollateralSource
 from attest.protocol.receipt import Receipt
 from attest.protocol.tenant_token import RequestSigner
 from attest.reference import ReferenceValues
 from attest.trust import TrustRoots
 from gateway.errors import GatewayError, PolicyDenied, RequestTooLarge
 from gateway.prompt import validate
+from gateway.trust.judge import Judge
 from gateway.trust.pool import BlockingVerifiedRuntimePool, VerifiedRuntimePool, utc_now
 from gateway.upstream.carrier import IDLE_S, MAX_CONNECTIONS, Carrier
 from gateway.upstream.exchange import AnswerHead, InnerRequest
@@ -104,6 +106,7 @@ class AsyncSealedTransport(httpx2.AsyncBaseTransport):
         runtime_url: the runtime's outer address.
         trust: vendor roots.
         reference: what is accepted.
+        collateral: where what the runtime did not send comes from; by default it must send everything.
         signer: makes the caller a lasting tenant; by default a key that lives as long as the transport.
             Whoever passes one must also see that its sequence numbers are not used twice.
         label: of everything sent; by default readable by runtimes under ``reference`` only.
@@ -119,6 +122,7 @@ class AsyncSealedTransport(httpx2.AsyncBaseTransport):
         *,
         trust: TrustRoots,
         reference: ReferenceValues,
+        collateral: CollateralSource | None = None,
         signer: RequestSigner | None = None,
         label: Label | None = None,
         patience: Patience | None = None,
@@ -127,11 +131,12 @@ class AsyncSealedTransport(httpx2.AsyncBaseTransport):
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         url = runtime_url.rstrip("/")
+        judge = Judge(trust, reference, collateral)
         patience = patience or Patience()
         self._carrier = transport or Carrier()
         self._terms = _Terms(reference, signer, label)
         self._pool = VerifiedRuntimePool(
-            url, trust=trust, reference=reference, transport=self._carrier, patience=patience, clock=clock
+            url, judge=judge, transport=self._carrier, patience=patience, clock=clock
         )
         self._sender = Sender(
             url,
@@ -194,6 +199,7 @@ class SealedTransport(httpx2.BaseTransport):
         *,
         trust: TrustRoots,
         reference: ReferenceValues,
+        collateral: CollateralSource | None = None,
         signer: RequestSigner | None = None,
         label: Label | None = None,
         patience: Patience | None = None,
@@ -202,11 +208,12 @@ class SealedTransport(httpx2.BaseTransport):
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         url = runtime_url.rstrip("/")
+        judge = Judge(trust, reference, collateral)
         patience = patience or Patience()
         self._carrier = transport or httpx2.HTTPTransport(limits=LIMITS)
         self._terms = _Terms(reference, signer, label)
         self._pool = BlockingVerifiedRuntimePool(
-            url, trust=trust, reference=reference, transport=self._carrier, patience=patience, clock=clock
+            url, judge=judge, transport=self._carrier, patience=patience, clock=clock
         )
         self._sender = BlockingSender(
             url,

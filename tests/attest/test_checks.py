@@ -85,8 +85,9 @@ def test_a_refusal_elsewhere_carries_no_rows() -> None:
 
 def test_as_dict() -> None:
     """A row in JSON output."""
-    row = Check("n", "c", "e", "g", Outcome.PASSED, SOON)
+    row = Check("n", "c", "e", "g", Outcome.PASSED, SOON, ("CPU",))
     assert row.as_dict() == {
+        "part": ["CPU"],
         "name": "n",
         "clause": "c",
         "expected": "e",
@@ -95,6 +96,25 @@ def test_as_dict() -> None:
         "expires": "2026-06-01T00:00:00+00:00",
     }
     assert Check("n", "c", "e", "g", Outcome.NOTED).as_dict()["expires"] is None
+
+
+def test_rows_know_their_part() -> None:
+    """Blocks nest, and a refusal's row stands where the refusal came from, however far out it is added."""
+    checks = CheckList()
+    checks.passed("a", "")
+
+    def look() -> None:
+        with checks.explaining(), checks.under("devices"):
+            checks.passed("b", "")
+            with checks.under("gpu 0"):
+                checks.passed("c", "")
+            with checks.under("gpu 1"):
+                raise Refused("gpu-nonce", "DSP0274")
+
+    with pytest.raises(Refused):
+        look()
+    assert [row.part for row in checks] == [(), ("devices",), ("devices", "gpu 0"), ("devices", "gpu 1")]
+    assert checks.rows[-1].outcome is Outcome.REFUSED
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,10 @@ from attest.channel.chunked import ChunkedRequestOpener, ChunkedResponseSealer
 from attest.channel.key_config import serialise_key_configs
 from attest.channel.ohttp import KeyPair
 from attest.keyset import Keyset
-from attest.mock.machine import MockMachine, MockSnpCpu
+from attest.mock.faults import FAULTS
+from attest.mock.machine import MockBoard, MockMachine, MockSnpCpu
+from attest.mock.nvidia import MockGpuVendor
+from attest.mock.nvidia_board import devices_of
 from attest.mock.snp_report import MockLaunch
 from attest.mock.vendor import MockVendor
 from attest.mock.world import MockWorld
@@ -37,6 +40,11 @@ EVENTS = tuple(
 )
 END = b"data: [DONE]\n\n"
 
+TOLD_BY_PEERS = sorted(
+    name for name, fault in FAULTS.items() if fault.level == "bundle" and fault.needs in {"any", "snp", "gpu"}
+)
+"""The lies in evidence that a machine like a peer's can tell: SEV-SNP, one GPU."""
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -53,6 +61,7 @@ class MockPeer:
 
     def __init__(self, vendor: MockVendor) -> None:
         self._vendor = vendor
+        self._gpu_vendor = MockGpuVendor.create()
         self.opened: list[Opened] = []
         self.change_keys()
 
@@ -81,7 +90,8 @@ class MockPeer:
             contract_digest=None,
             previous_statement=None,
         )
-        machine = MockMachine(MockSnpCpu(self._vendor, MockLaunch()))
+        board = MockBoard(self._gpu_vendor, devices_of(1))
+        machine = MockMachine(MockSnpCpu(self._vendor, MockLaunch()), board)
         self.world = MockWorld(machine=machine, statement=statement, keyset=keyset)
 
     @property

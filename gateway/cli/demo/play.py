@@ -37,6 +37,7 @@ from gateway.cli.processes import Children, interruptible
 from gateway.cli.up import RuntimeChoice
 from gateway.cli.verify import fetch_evidence, judge
 from gateway.settings import load_settings
+from gateway.trust.judge import Judge
 
 QUESTION = "Write a short thank-you note to the Heliotrope team for working so hard this year."
 MAX_TOKENS = 70
@@ -108,7 +109,7 @@ def _verdict(scene: Scene, host: Host) -> AttestedRuntime:
     nonce, now = secrets.token_hex(32), datetime.now(UTC)
     roots = TrustRoots.load(scene.world.trust_file)
     reference = ReferenceValues.load(scene.world.reference_file)
-    judgement = judge(fetch_evidence(host.runtime_url, nonce), nonce, roots, reference, now)
+    judgement = judge(fetch_evidence(host.runtime_url, nonce), nonce, Judge(roots, reference), now)
     stage.show(render_checks(judgement.checks, stage.output, now=now))
     if judgement.runtime is None:
         raise Failure(

@@ -12,15 +12,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from attest.evidence.bundle import MAX_BUNDLE_BYTES
 from attest.mock.faults import FAULTS, apply_bundle_fault
 from attest.mock.vendor import MockVendor
 from attest.protocol import paths
 from tests.gateway.cli.conftest import Ran
-from tests.simulators.mock_peer import MockPeer
+from tests.simulators.mock_peer import TOLD_BY_PEERS, MockPeer
 
 Command = Callable[..., Ran]
 NONCE = "5a" * 32
-BUNDLE_FAULTS = [name for name, fault in FAULTS.items() if fault.level == "bundle"]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_without_a_nonce_freshness_is_not_claimed(sealgate: Command, trusted: Pa
     assert any("freshness is not proved" in check["expected"] for check in ran.document["checks"])
 
 
-@pytest.mark.parametrize("name", BUNDLE_FAULTS)
+@pytest.mark.parametrize("name", TOLD_BY_PEERS)
 def test_each_named_fault_exits_with_its_documented_code(
     sealgate: Command, trusted: Path, peer: MockPeer, tmp_path: Path, name: str
 ) -> None:
@@ -157,7 +157,7 @@ def test_a_stale_answer_of_a_runtime_is_refused(
         ((404, "text/plain", b"what?"), 10, "evidence-http-status"),
         ((200, "text/html", b"<p>hello"), 10, "evidence-media-type"),
         ((200, paths.MEDIA_BUNDLE, b"{}"), 30, "bundle-members"),
-        ((200, paths.MEDIA_BUNDLE, b" " * (1 << 20) + b" "), 10, "evidence-too-large"),
+        ((200, paths.MEDIA_BUNDLE, b" " * MAX_BUNDLE_BYTES + b" "), 10, "evidence-too-large"),
     ],
 )
 def test_refused_is_never_unreachable(

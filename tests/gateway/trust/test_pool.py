@@ -15,10 +15,11 @@ from attest.mock.faults import FAULTS, apply_bundle_fault
 from attest.mock.vendor import MockVendor
 from attest.protocol import paths
 from gateway.errors import GatewayError, RuntimeRefused, RuntimeUnreachable
+from gateway.trust.judge import Judge
 from gateway.trust.pool import BlockingVerifiedRuntimePool, VerifiedRuntimePool
 from gateway.trust.verdict import PAUSE_AFTER_FAILURE
 from gateway.upstream.outer import MAX_EVIDENCE_BYTES, Patience
-from tests.simulators.mock_peer import MockPeer
+from tests.simulators.mock_peer import TOLD_BY_PEERS, MockPeer
 
 PATIENCE = Patience(evidence_s=0.5)
 
@@ -93,8 +94,7 @@ def evidence(peer: MockPeer) -> Evidence:
 async def pool(peer: MockPeer, evidence: Evidence, clock: Clock) -> AsyncIterator[VerifiedRuntimePool]:
     pool = VerifiedRuntimePool(
         "http://runtime",
-        trust=peer.trust,
-        reference=peer.reference,
+        judge=Judge(peer.trust, peer.reference),
         transport=evidence,
         patience=PATIENCE,
         clock=clock,
@@ -107,8 +107,7 @@ async def pool(peer: MockPeer, evidence: Evidence, clock: Clock) -> AsyncIterato
 def blocking(peer: MockPeer, evidence: Evidence, clock: Clock) -> BlockingVerifiedRuntimePool:
     return BlockingVerifiedRuntimePool(
         "http://runtime",
-        trust=peer.trust,
-        reference=peer.reference,
+        judge=Judge(peer.trust, peer.reference),
         transport=evidence,
         patience=PATIENCE,
         clock=clock,
@@ -240,7 +239,7 @@ async def test_a_refusal_is_remembered_briefly_and_then_asked_again(
     assert (await pool.acquire()).is_mock
 
 
-@pytest.mark.parametrize("name", sorted(name for name, fault in FAULTS.items() if fault.level == "bundle"))
+@pytest.mark.parametrize("name", TOLD_BY_PEERS)
 async def test_every_lie_in_the_evidence_is_refused_by_its_code(
     pool: VerifiedRuntimePool, evidence: Evidence, name: str
 ) -> None:

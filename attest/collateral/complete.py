@@ -1,0 +1,174 @@
+"""Fill in what an enclave could not know: the collateral under which its evidence is to be judged.
+
+Pure over a source. Nothing that is filled in is trusted here, and nothing is verified: the completed bundle
+goes to ``attest.verify`` whole, and may be stored, since it can then be judged offline at any time. What the
+source has is preferred to what came along, because the enclave's host chose the latter. Evidence of a mock
+vendor brings everything with it, since no service knows it, and is left as it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+
+from attest.collateral import items
+from attest.collateral.items import Item
+from attest.collateral.nvidia import nvidia_device_root, nvidia_rim_root
+from attest.collateral.source import CollateralSource
+from attest.collateral.tdx import TdxCollateral, intel_root, signed_text
+from attest.evidence.bundle import Bundle
+from attest.evidence.cpu import SnpEvidence
+from attest.evidence.device import DeviceEvidence, NvidiaCollateral
+from attest.evidence.gpu_facts import GpuFacts
+from attest.evidence.pck import PckPlatform
+from attest.evidence.pem import read_certificates
+from attest.evidence.rim import rim_certificates
+from attest.evidence.snp import SnpReport
+from attest.evidence.snp_tcb import Product, TcbVersion
+from attest.evidence.spdm import SpdmReport
+from attest.evidence.tdx import TdxQuote
+from attest.evidence.tdx_evidence import TdxEvidence
+from attest.refusal import Malformed, Refused
+
+_PRODUCTS: Final[tuple[Product, ...]] = ("Milan", "Genoa", "Turin")
+_PROCESSOR: Final = "Processor CA"
+_DEVICE_LEAF: Final = 1
+"""A device's own certificate, which it makes itself at each start and nobody revokes."""
+
+
+def complete(bundle: Bundle, source: CollateralSource, now: datetime) -> Bundle:
+    """The bundle with all the collateral that judging it takes.
+
+    Args:
+        bundle: as the runtime sent it.
+        source: a cache, or a cache and the services behind it.
+        now: the time, by which the source tells what is fresh.
+
+    Raises:
+        Refused: ``collateral-*``; and as the parsers do, for evidence that is none.
+    """
+    cpu = bundle.cpu
+    if isinstance(cpu, SnpEvidence):
+        bundle = replace(bundle, cpu=_snp(cpu, source, now))
+    else:
+        bundle = replace(bundle, cpu=_tdx(cpu, source, now))
+    return replace(bundle, nvidia=_nvidia(bundle, source, now))
+
+
+def _snp(cpu: SnpEvidence, source: CollateralSource, now: datetime) -> SnpEvidence:
+    known = cpu.collateral
+    if known.ark is not None:
+        return cpu
+    report = SnpReport.parse(cpu.report)
+    kind = report.signing_key
+    if kind == "none":
+        return cpu
+    product = report.product or _product_of(known.leaf)
+    leaf = known.leaf
+    if leaf is None:
+        if kind == "vlek":  # a provider's certificate is the provider's to hand out: no service has it
+            raise Refused("collateral-missing", "AMD 57230", expected="the provider's VLEK", got="none")
+        tcb = TcbVersion.parse(report.reported_tcb, product)
+        leaf = source.get(items.vcek(product, report.chip_id, tcb), now)
+    crl = _preferred(items.amd_crl(product, kind), known.crl, source, now)
+    return replace(cpu, collateral=replace(known, leaf=leaf, crl=crl))
+
+
+def _product_of(leaf: bytes | None) -> Product:
+    """The product that a leaf's issuer names, as reports of version 2 do not. It only chooses a question."""
+    for product in _PRODUCTS:
+        if leaf is not None and f"-{product}".encode() in leaf:
+            return product
+    raise Refused("collateral-missing", "AMD 57230", expected="a product line to ask for", got="none named")
+
+
+def _tdx(cpu: TdxEvidence, source: CollateralSource, now: datetime) -> TdxEvidence:
+    chain = TdxQuote.parse(cpu.quote).signature.pck_chain
+    if chain[-1] != intel_root():
+        return cpu
+    pck = _certificate(chain[0])
+    is_processor = _PROCESSOR in pck.issuer.rfc4514_string()
+    wanted = (
+        items.tcb_info(PckPlatform.parse(pck).fmspc),
+        items.qe_identity(),
+        items.pck_crl("processor" if is_processor else "platform"),
+        items.intel_root_crl(),
+    )
+    have = cpu.collateral
+    if have is None:
+        return replace(cpu, collateral=_documents([source.get(item, now) for item in wanted]))
+    found = [source.find(item, now) for item in wanted]
+    # All of one time or none: TCB info and QE identity of different evaluations do not go together.
+    complete_set = [each for each in found if each is not None]
+    return replace(cpu, collateral=_documents(complete_set)) if len(complete_set) == len(wanted) else cpu
+
+
+def _documents(kept: Sequence[bytes]) -> TdxCollateral:
+    info, info_chain = items.parted(kept[0])
+    identity, identity_chain = items.parted(kept[1])
+    pck_crl, crl_chain = items.parted(kept[2])
+    tcb_info, tcb_info_signature = signed_text(info, "tcbInfo")
+    qe_identity, qe_identity_signature = signed_text(identity, "enclaveIdentity")
+    return TdxCollateral(
+        pck_crl_issuer_chain=crl_chain,
+        root_ca_crl=kept[3],
+        pck_crl=pck_crl,
+        tcb_info_issuer_chain=info_chain,
+        tcb_info=tcb_info,
+        tcb_info_signature=tcb_info_signature,
+        qe_identity_issuer_chain=identity_chain,
+        qe_identity=qe_identity,
+        qe_identity_signature=qe_identity_signature,
+    )
+
+
+def _nvidia(bundle: Bundle, source: CollateralSource, now: datetime) -> NvidiaCollateral | None:
+    known = bundle.nvidia or NvidiaCollateral()
+    chains = [read_certificates(device.evidence.certificate_chain) for device in bundle.devices]
+    if not chains or any(_root_of(chain, nvidia_device_root()) is None for chain in chains):
+        return bundle.nvidia
+    names = dict.fromkeys(name for device in bundle.devices for name in _rim_names(device))
+    rims = {name: _preferred(items.rim(name), known.rims.get(name), source, now) for name in names}
+    pairs = [pair for chain in chains for pair in _issued(chain, nvidia_device_root())[_DEVICE_LEAF:]]
+    for rim in rims.values():
+        pairs += _issued(rim_certificates(rim), nvidia_rim_root())
+    questions = {item.key: item for item in (items.ocsp_answer(about, issuer) for about, issuer in pairs)}
+    if known.ocsp and any(source.find(item, now) is None for item in questions.values()):
+        return NvidiaCollateral(rims, known.ocsp)
+    return NvidiaCollateral(rims, tuple(source.get(item, now) for item in questions.values()))
+
+
+def _rim_names(device: DeviceEvidence) -> list[str]:
+    evidence = device.evidence
+    facts = GpuFacts.read(SpdmReport.parse(evidence.report).opaque, evidence.arch)
+    return [name for name in (facts.driver_rim_id, facts.vbios_rim_id) if name is not None]
+
+
+def _root_of(chain: Sequence[bytes], root: bytes) -> bytes | None:
+    """The root, if the chain ends in it or names it as the last issuer: else it is a mock's."""
+    last = _certificate(chain[-1])
+    return root if chain[-1] == root or last.issuer == _certificate(root).subject else None
+
+
+def _issued(chain: Sequence[bytes], root: bytes) -> list[tuple[x509.Certificate, x509.Certificate]]:
+    """Every certificate below the root with its issuer, from the signer up."""
+    below = [der for der in chain if der != root]
+    certificates = [*map(_certificate, below), _certificate(root)]
+    return list(itertools.pairwise(certificates))
+
+
+def _preferred(item: Item, known: bytes | None, source: CollateralSource, now: datetime) -> bytes:
+    """What the source has; else what came along; else what the source can get."""
+    return source.find(item, now) or known or source.get(item, now)
+
+
+def _certificate(der: bytes) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError as error:
+        raise Malformed("certificate-malformed", "in a chain to complete") from error

@@ -1,0 +1,107 @@
+"""Where collateral comes from: what a cache holds, or a cache and the services behind it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from attest.collateral.cache import Cache
+from attest.collateral.items import Item
+from attest.refusal import Refused
+
+
+class CollateralSource(Protocol):
+    """Hands out collateral. What it hands out is not trusted."""
+
+    def find(self, item: Item, now: datetime) -> bytes | None:
+        """What is at hand, fresh enough to be preferred to what the evidence brought along."""
+        ...
+
+    def get(self, item: Item, now: datetime) -> bytes:
+        """What is at hand or can be had.
+
+        Raises:
+            Refused: ``collateral-*``.
+        """
+        ...
+
+
+class Fetching(Protocol):
+    """Asks services (``attest.collateral.fetch.Fetcher``)."""
+
+    def fetch(self, item: Item) -> bytes:
+        """One answer, as it is to be kept.
+
+        Raises:
+            Refused: ``collateral-*``.
+        """
+        ...
+
+
+class Offline:
+    """A cache and no network: what an air-gapped verifier has.
+
+    Args:
+        cache: filled by ``sealgate collateral import``.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def __repr__(self) -> str:
+        return f"Offline({self._cache!r})"
+
+    def find(self, item: Item, now: datetime) -> bytes | None:  # noqa: ARG002 - nothing fresher can be had
+        """Whatever is in the cache: verifiers hold its own dates against the time."""
+        return self._cache.read(item.key)
+
+    def get(self, item: Item, now: datetime) -> bytes:
+        """As ``find``.
+
+        Raises:
+            Refused: ``collateral-missing``, which names what to fetch; ``collateral-cache-altered``.
+        """
+        kept = self.find(item, now)
+        if kept is None:
+            raise Refused(
+                "collateral-missing", "docs/how-to/collateral.md", expected=item.key, got="not in the cache"
+            )
+        return kept
+
+
+class Online:
+    """A cache, and the services behind it for what it lacks or has had for too long.
+
+    Args:
+        cache: holds what was fetched.
+        fetcher: asks the services.
+        max_age: ask again for anything older, even if its kind counts as fresh for longer; None leaves that
+            to each kind. A re-check uses it to see what changed.
+    """
+
+    def __init__(self, cache: Cache, fetcher: Fetching, *, max_age: timedelta | None = None) -> None:
+        self._cache = cache
+        self._fetcher = fetcher
+        self._max_age = max_age
+
+    def __repr__(self) -> str:
+        return f"Online({self._cache!r})"
+
+    def find(self, item: Item, now: datetime) -> bytes | None:
+        """What is in the cache and fresh; the service itself where a re-check wants to know."""
+        if self._max_age is not None:
+            return self.get(item, now)
+        return self._cache.read(item.key, not_before=now - item.fresh_for)
+
+    def get(self, item: Item, now: datetime) -> bytes:
+        """What is in the cache and fresh, or what the service answers. A failed fetch is a refusal.
+
+        Raises:
+            Refused: ``collateral-*``.
+        """
+        age = item.fresh_for if self._max_age is None else min(item.fresh_for, self._max_age)
+        kept = self._cache.read(item.key, not_before=now - age)
+        if kept is None:
+            kept = self._fetcher.fetch(item)
+            self._cache.write(item.key, kept, now)
+        return kept
