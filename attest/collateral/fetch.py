@@ -8,7 +8,6 @@ what came is judged by its own signatures.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -61,7 +60,7 @@ class FetchSettings:
 
 
 class Fetcher:
-    """Asks services, one question at a time for each item.
+    """Asks services.
 
     Args:
         settings: how.
@@ -79,8 +78,7 @@ class Fetcher:
         self._settings = settings or FetchSettings()
         self._sleep = sleep
         self._clock = clock
-        self._turn = threading.Lock()
-        self._turns: dict[str, threading.Lock] = {}
+        self._client: httpx2.Client | None = None
 
     def __repr__(self) -> str:
         return f"Fetcher({len(self._settings.addresses)} own addresses)"
@@ -93,12 +91,6 @@ class Fetcher:
                 ``collateral-redirect``, ``collateral-status``, ``collateral-busy``; Malformed
                 ``collateral-too-large``, ``collateral-answer``.
         """
-        with self._turn:
-            turn = self._turns.setdefault(item.key, threading.Lock())
-        with turn:
-            return self._patiently(item)
-
-    def _patiently(self, item: Item) -> bytes:
         url = self._url(item)
         for attempt in range(1, self._settings.attempts + 1):
             answer = self._ask(url, item)
@@ -136,14 +128,7 @@ class Fetcher:
         method = "GET" if item.body is None else "POST"
         deadline = self._clock() + self._settings.timeout_s
         try:
-            with (
-                httpx2.Client(
-                    follow_redirects=False,
-                    timeout=self._settings.timeout_s,
-                    trust_env=self._settings.use_environment_proxies,
-                ) as client,
-                client.stream(method, url, content=item.body, headers=headers) as response,
-            ):
+            with self._http().stream(method, url, content=item.body, headers=headers) as response:
                 body = self._read(response, item, deadline)
                 return _Answer(
                     response.status_code, {k.lower(): v for k, v in response.headers.items()}, body
@@ -154,6 +139,21 @@ class Fetcher:
             raise Refused(
                 "collateral-unreachable", _CLAUSE, expected=f"{item.key}: an answer", got=type(error).__name__
             ) from error
+
+    def _http(self) -> httpx2.Client:
+        """Made once: reading the roots of TLS takes longer than most answers. Two made at once do no harm."""
+        if self._client is None:
+            self._client = httpx2.Client(
+                follow_redirects=False,
+                timeout=self._settings.timeout_s,
+                trust_env=self._settings.use_environment_proxies,
+            )
+        return self._client
+
+    def close(self) -> None:
+        """Give up kept connections."""
+        if self._client is not None:
+            self._client.close()
 
     def _read(self, response: httpx2.Response, item: Item, deadline: float) -> bytes:
         body = bytearray()

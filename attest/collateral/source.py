@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -83,6 +84,8 @@ class Online:
         self._cache = cache
         self._fetcher = fetcher
         self._max_age = max_age
+        self._turn = threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}
 
     def __repr__(self) -> str:
         return f"Online({self._cache!r})"
@@ -100,8 +103,11 @@ class Online:
             Refused: ``collateral-*``.
         """
         age = item.fresh_for if self._max_age is None else min(item.fresh_for, self._max_age)
-        kept = self._cache.read(item.key, not_before=now - age)
-        if kept is None:
-            kept = self._fetcher.fetch(item)
-            self._cache.write(item.key, kept, now)
+        with self._turn:
+            turn = self._turns.setdefault(item.key, threading.Lock())
+        with turn:  # however many want it, the service is asked once
+            kept = self._cache.read(item.key, not_before=now - age)
+            if kept is None:
+                kept = self._fetcher.fetch(item)
+                self._cache.write(item.key, kept, now)
         return kept
