@@ -32,6 +32,8 @@ app = typer.Typer(
 keys = typer.Typer(help="API keys of this gateway.", no_args_is_help=True)
 config = typer.Typer(help="Settings: file, then environment, then flags.", no_args_is_help=True)
 audit = typer.Typer(help="The audit log.", no_args_is_help=True)
+collateral = typer.Typer(help="What judging evidence takes, from the vendors.", no_args_is_help=True)
+reference = typer.Typer(help="Reference values: what is accepted.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Model = Annotated[
@@ -232,6 +234,65 @@ def verify(
         verify_raw(raw, at=at, trust=trust, policy=reference, as_json=as_json)
 
 
+@collateral.command("pull")
+def collateral_pull(
+    target: Annotated[str, typer.Argument(help="Runtime's URL, or a saved evidence bundle.")],
+    as_json: Json = False,
+) -> None:
+    """Fetch certificates, lists and golden values that judging this runtime takes, into the cache."""
+    from gateway.cli.collateral import pull
+
+    pull(target, as_json=as_json)
+
+
+@collateral.command("list")
+def collateral_list(as_json: Json = False) -> None:
+    """Show what is in the cache."""
+    from gateway.cli.collateral import show
+
+    show(as_json=as_json)
+
+
+@collateral.command("export")
+def collateral_export(
+    path: Annotated[Path, typer.Argument(help="File to write.")], as_json: Json = False
+) -> None:
+    """Write the cache to one file, for a machine without a network."""
+    from gateway.cli.collateral import export
+
+    export(path, as_json=as_json)
+
+
+@collateral.command("import")
+def collateral_import(
+    path: Annotated[Path, typer.Argument(help="File that 'export' wrote.", exists=True, dir_okay=False)],
+    as_json: Json = False,
+) -> None:
+    """Read such a file into the cache: all of it, or nothing."""
+    from gateway.cli.collateral import import_
+
+    import_(path, as_json=as_json)
+
+
+@reference.command("init")
+def reference_init(
+    source: Annotated[str, typer.Option("--from", help="Runtime's URL, or a saved evidence bundle.")],
+    *,
+    out: Annotated[Path | None, typer.Option(help="File to write.", show_default="standard output")] = None,
+    name: Annotated[str, typer.Option(help="Name of the values, for people.")] = "drafted values",
+    days: Annotated[int, typer.Option(min=1, max=365, help="Days until the values end.")] = 30,
+    trust: TrustFile = None,
+    at: Annotated[
+        str | None, typer.Option(help="Judge as of this moment (RFC 3339).", show_default="now")
+    ] = None,
+) -> None:
+    """Draft reference values that accept exactly this runtime, everything pinned. Read them before use."""
+    from attest.draft import Draft
+    from gateway.cli.reference import init
+
+    init(source, Draft(name=name, days=days), out=out, trust=trust, at=at)
+
+
 @audit.command("verify")
 def audit_verify(
     path: Annotated[
@@ -334,4 +395,6 @@ def config_explain(as_json: Json = False) -> None:
 
 app.add_typer(keys, name="keys", rich_help_panel="Manage")
 app.add_typer(config, name="config", rich_help_panel="Manage")
+app.add_typer(reference, name="reference", rich_help_panel="Trust")
+app.add_typer(collateral, name="collateral", rich_help_panel="Trust")
 app.add_typer(audit, name="audit", rich_help_panel="Trust")

@@ -56,14 +56,7 @@ class Judge:
         Raises:
             Refused: ``collateral-*``.
         """
-        if self.source is None:
-            return bundle
-        try:
-            return complete(Bundle.parse(bundle), self.source, now).serialise()
-        except Refused as refusal:
-            if refusal.code.startswith("collateral-"):
-                raise
-            return bundle  # evidence that cannot be read: the verifier says so, step by step
+        return bundle if self.source is None else completed(bundle, self.source, now)
 
     def _keys(self, now: datetime) -> TokenKeys:
         quorum, source = self.reference.quorum, self.source
@@ -77,3 +70,17 @@ class Judge:
             nras=look_up(items.nras_keys()) if "nras" in quorum.services else None,
             maa=look_up(items.maa_keys(quorum.maa_issuer or "")) if "maa" in quorum.services else None,
         )
+
+
+def completed(bundle: bytes, source: CollateralSource, now: datetime) -> bytes:
+    """A bundle with the collateral that judging it takes; as it is, if it is none.
+
+    Raises:
+        Refused: ``collateral-*``.
+    """
+    try:
+        return complete(Bundle.parse(bundle), source, now).serialise()
+    except Refused as refusal:
+        if refusal.code.startswith("collateral-"):
+            raise
+        return bundle  # evidence that cannot be read: the verifier says so, step by step

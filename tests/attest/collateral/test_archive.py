@@ -1,0 +1,98 @@
+"""Across an air gap: everything arrives, or nothing does."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attest import strict_json
+from attest.collateral.archive import MAX_ARCHIVE_BYTES, MAX_ENTRIES, export_cache, import_archive
+from attest.collateral.cache import Cache
+from attest.refusal import Refused
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> bytes:
+    """Of two entries."""
+    cache = Cache(tmp_path / "from")
+    cache.write("a", b"one", NOW)
+    cache.write("b", b"two", NOW + timedelta(days=1))
+    return export_cache(cache)
+
+
+def test_round_trip(archive: bytes, tmp_path: Path) -> None:
+    """The same entries with the same dates, and so the same archive again."""
+    cache = Cache(tmp_path / "to")
+    assert [entry.key for entry in import_archive(archive, cache)] == ["a", "b"]
+    assert (cache.read("a"), cache.read("b")) == (b"one", b"two")
+    assert export_cache(cache) == archive
+
+
+def test_what_is_newer_is_kept(archive: bytes, tmp_path: Path) -> None:
+    """An old archive does not roll a cache back."""
+    cache = Cache(tmp_path / "to")
+    cache.write("a", b"newer", NOW + timedelta(seconds=1))
+    cache.write("b", b"older", NOW)
+    import_archive(archive, cache)
+    assert (cache.read("a"), cache.read("b")) == (b"newer", b"two")
+
+
+def _changed(archive: bytes, **members: Any) -> bytes:
+    document = json.loads(archive)
+    document["entries"][1] |= members
+    return strict_json.canonical(document)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "exit_code"),
+    [
+        (lambda a: _changed(a, data="b25l"), "archive-digest", 10),
+        (lambda a: _changed(a, digest="sha256:" + "0" * 64), "archive-digest", 10),
+        (lambda a: _changed(a, digest="sha256:0"), "collateral-members", 30),
+        (lambda a: _changed(a, data="b25l!"), "archive-base64", 30),
+        (lambda a: _changed(a, data=None), "archive-base64", 30),
+        (lambda a: _changed(a, fetched_at="now"), "collateral-members", 30),
+        (lambda a: _changed(a, more=1), "archive-members", 30),
+        (
+            lambda a: strict_json.canonical(json.loads(a) | {"format": "sealgate-collateral-v2"}),
+            "archive-format",
+            20,
+        ),
+        (lambda a: strict_json.canonical(json.loads(a) | {"format": 1}), "archive-members", 30),
+        (lambda a: strict_json.canonical(json.loads(a) | {"more": 1}), "archive-members", 30),
+        (lambda a: strict_json.canonical(json.loads(a) | {"entries": {}}), "archive-members", 30),
+        (
+            lambda a: strict_json.canonical(json.loads(a) | {"entries": [None] * (MAX_ENTRIES + 1)}),
+            "archive-members",
+            30,
+        ),
+        (lambda _: b"[]", "archive-members", 30),
+        (lambda a: a[:-1], "archive-not-json", 30),
+        (lambda _: b" " * (MAX_ARCHIVE_BYTES + 1), "archive-too-large", 30),
+    ],
+)
+def test_a_damaged_archive_leaves_no_trace(
+    archive: bytes, tmp_path: Path, change: Any, code: str, exit_code: int
+) -> None:
+    """Refused as a whole, although its first entry is good."""
+    cache = Cache(tmp_path / "to")
+    with pytest.raises(Refused) as refusal:
+        import_archive(change(archive), cache)
+    assert (refusal.value.code, refusal.value.exit_code) == (code, exit_code)
+    assert list(cache.entries()) == []
+
+
+def test_an_altered_cache_is_not_exported(tmp_path: Path) -> None:
+    """A copy of damage would look like an original elsewhere."""
+    cache = Cache(tmp_path / "from")
+    cache.write("a", b"one", NOW)
+    (blob,) = (tmp_path / "from" / "blobs").iterdir()
+    blob.write_bytes(b"two")
+    with pytest.raises(Refused, match="collateral-cache-altered"):
+        export_cache(cache)
