@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -29,12 +30,15 @@ def judge_gpus(devices: Sequence[VerifiedGpu], accepted: GpuReference, checks: C
     """
     for kind, name, count in (("gpu", "GPUs", accepted.count), ("switch", "NVSwitches", accepted.switches)):
         judge_count(sum(device.kind == kind for device in devices), count, name, checks)
+    places: Counter[str] = Counter()
     for device in devices:
-        _judge_identity(device, accepted, checks)
-        if device.kind == "gpu":
-            _judge_gpu(device, accepted, checks)
-        else:
-            _judge_switch(device, accepted, checks)
+        with checks.under(f"nvidia-{device.kind} {places[device.kind]}"):
+            _judge_identity(device, accepted, checks)
+            if device.kind == "gpu":
+                _judge_gpu(device, accepted, checks)
+            else:
+                _judge_switch(device, accepted, checks)
+        places[device.kind] += 1
 
 
 def judge_count(got: int, expected: int, name: str, checks: CheckList) -> None:
