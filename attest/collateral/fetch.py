@@ -22,6 +22,7 @@ from attest.refusal import Refused
 _CLAUSE: Final = "docs/reference/collateral.md"
 _LATER: Final = frozenset({429, 502, 503, 504})
 _OK: Final = 200
+_REDIRECT: Final = 3  # the class of status codes, RFC 9110 section 15.4
 
 ADDRESSES: Final[Mapping[Service, str]] = {
     "amd-kds": "https://kdsintf.amd.com",
@@ -97,8 +98,13 @@ class Fetcher:
             if answer.status == _OK:
                 return item.keep(answer.headers, answer.body)
             if answer.status not in _LATER:
-                code = "collateral-redirect" if answer.status // 100 == 3 else "collateral-status"  # noqa: PLR2004 - RFC 9110
-                raise Refused(code, _CLAUSE, expected=f"{item.key}: 200", got=str(answer.status))
+                is_redirect = answer.status // 100 == _REDIRECT
+                raise Refused(
+                    "collateral-redirect" if is_redirect else "collateral-status",
+                    _CLAUSE,
+                    expected=f"{item.key}: 200",
+                    got=str(answer.status),
+                )
             if attempt < self._settings.attempts:
                 self._sleep(self._pause(answer.headers, attempt))
         got = f"{answer.status} at each of {self._settings.attempts} attempts"
