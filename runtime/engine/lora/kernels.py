@@ -11,7 +11,7 @@ they read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ class Bags:
         entries: (e,) for each unit of each of these rows, the row; None if every row has one unit.
         down_index: (e * inputs,) rows of ``down_rows``.
         down_offsets: (e,) where each entry's begin.
-        hidden_index: which of the (e * targets * UNIT) inner values weigh ``up_index``; None if all, in order.
+        hidden_index: which of the (e * targets * UNIT) inner values weigh them; None if all, in order.
         up_index: rows of ``up_rows``, for each row and chunk those of all its units.
         up_offsets: (n * chunks,) where they begin.
     """
@@ -61,12 +61,8 @@ class Bags:
 
     def to(self, device: torch.device) -> Bags:
         """The same on another device."""
-        moved = {
-            field.name: None if value is None else value.to(device)
-            for field in fields(self)
-            for value in (getattr(self, field.name),)
-        }
-        return Bags(**moved)
+        moved = {each.name: getattr(self, each.name) for each in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in moved.items() if value is not None})
 
 
 def add_bags(tables: Tables, bags: Bags, x: Tensor, y: Tensor) -> None:
