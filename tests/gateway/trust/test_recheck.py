@@ -87,7 +87,7 @@ def test_a_chip_that_was_revoked_meanwhile(peer: MockPeer) -> None:
 
 @pytest.mark.parametrize("code", ["collateral-unreachable", "collateral-timeout", "collateral-busy"])
 def test_services_that_do_not_answer(peer: MockPeer, code: str) -> None:
-    """They leave the verdict in force until its own end: nobody can end all sessions by blocking a service."""
+    """They leave the verdict in force until its own end: blocking a service does not end all sessions."""
     now = Clock()()
     verdict, runtime = _verdict(peer, now, failure=Refused(code, ""))
     verdict.recheck(now)
@@ -117,22 +117,31 @@ def test_without_a_verdict_there_is_nothing_to_recheck(peer: MockPeer) -> None:
 
 async def test_a_pool_rechecks_at_its_interval(peer: MockPeer) -> None:
     """In the background, again and again; the next request asks for evidence anew and is refused no more."""
-    evidence, told = Evidence(peer), []
+    evidence, told, told_refused = Evidence(peer), [], []
+
+    def on_judged(outcome: str) -> None:
+        told.append(outcome)
+        for tell in told_refused:
+            tell()
+
     pool = VerifiedRuntimePool(
         "http://runtime",
         judge=Judge(peer.trust, peer.reference),
         rechecker=Later(peer.trust, peer.reference, revoked=(VCEK_SERIAL,)),
         transport=evidence,
         patience=Patience(evidence_s=5),
-        on_judged=told.append,
+        on_judged=on_judged,
     )
     first = await pool.acquire()
+    refused = asyncio.Event()
+    told.clear()
+    told_refused.append(refused.set)
     rechecks = asyncio.create_task(pool.recheck_every(0.02))
     async with asyncio.timeout(10):
-        while pool.current() is not None:
-            await asyncio.sleep(0.01)
+        await refused.wait()
     rechecks.cancel()
-    assert told == ["verified", "refused"]
+    assert pool.current() is None
+    assert told == ["refused"]
     assert await pool.acquire() is not first
     assert evidence.asked == 2
     await pool.aclose()
