@@ -40,8 +40,10 @@ $(DEV_STAMP): $(RUNTIME_STAMP) requirements/dev.txt requirements/reference.txt
 $(MODEL): $(RUNTIME_STAMP)
 	$(BIN)/sealgate model pull smollm2
 
-demo: $(DEMO_STAMP) $(MODEL)  ## an answer through an attested runtime, then six liars refused
-	@$(BIN)/sealgate demo
+TEE ?= snp
+GPUS ?= 1
+demo: $(DEMO_STAMP) $(MODEL)  ## an answer through an attested runtime, then liars refused (TEE=tdx GPUS=8)
+	@$(BIN)/sealgate demo --tee $(TEE) --gpus $(GPUS)
 
 up: $(RUNTIME_STAMP) $(MODEL)  ## runtime (mock TEE) and gateway in this terminal
 	@$(BIN)/sealgate up

@@ -1,1 +1,1 @@
-"""An answer through an attested runtime, then six liars refused."""
+"""An answer through an attested runtime, then liars refused."""
