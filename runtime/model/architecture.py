@@ -54,7 +54,7 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class Architecture:
-    """The shape of a Llama or Qwen2 model.
+    """The shape of a Llama, Qwen2 or Qwen3 model.
 
     Args:
         layers: number of decoder blocks.
@@ -68,6 +68,7 @@ class Architecture:
         rms_eps: added to the mean square in RMSNorm.
         rope_theta: base of the rotary frequencies.
         rope_scaling: how they are stretched, if they are.
+        query_key_norm: whether each query and key head is normalised before it is turned (Qwen3).
 
     Raises:
         Malformed: ``model-dimensions`` if a number is out of bounds or they contradict each other.
@@ -84,6 +85,7 @@ class Architecture:
     rms_eps: float
     rope_theta: float
     rope_scaling: RopeScaling | None = None
+    query_key_norm: bool = False
 
     def __post_init__(self) -> None:
         for name, limit in _BOUNDS.items():

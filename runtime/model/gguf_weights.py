@@ -11,7 +11,7 @@ from attest.refusal import Malformed, Unsupported
 from runtime.model.architecture import Architecture, RopeScaling
 from runtime.model.gguf_file import GgufFile
 
-FAMILIES = ("llama", "qwen2")
+FAMILIES = ("llama", "qwen2", "qwen3")
 
 _NAMES = {
     "model.embed_tokens": "token_embd",
@@ -23,6 +23,8 @@ _NAMES = {
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
@@ -56,6 +58,7 @@ def gguf_architecture(file: GgufFile) -> Architecture:
         rms_eps=file.number(f"{family}.attention.layer_norm_rms_epsilon"),
         rope_theta=file.number(f"{family}.rope.freq_base", 10_000.0),
         rope_scaling=_rope_scaling(file, family),
+        query_key_norm=family == "qwen3",
     )
 
 

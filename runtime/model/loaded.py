@@ -11,6 +11,7 @@ import torch
 
 from attest.refusal import Refused
 from runtime import settings
+from runtime.model.architecture import Architecture
 from runtime.model.gguf_file import parse_gguf
 from runtime.model.gguf_weights import GgufWeights, gguf_architecture
 from runtime.model.llama import LlamaModel, WeightSource
@@ -23,6 +24,30 @@ from runtime.model.tokenizer_sources import folder_tokenizer, gguf_tokenizer
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, 0 to 1."""
+
+
+@dataclass(frozen=True, repr=False)
+class OpenModel:
+    """A model whose weights are read and digested, and not yet laid out for a machine.
+
+    Args:
+        name: what clients ask for.
+        architecture: what the weights are shaped like.
+        weights: taken one at a time by who lays them out; drop this object to free them.
+        tokenizer: with the chat template.
+        base_model_digest: ``sha256:`` of the weights, as they were read.
+        tokenizer_digest: ``sha256:`` of the tokenizer and template, as they were read.
+    """
+
+    name: str
+    architecture: Architecture
+    weights: WeightSource
+    tokenizer: Tokenizer
+    base_model_digest: str
+    tokenizer_digest: str
+
+    def __repr__(self) -> str:
+        return f"OpenModel({self.name}, {self.base_model_digest})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,34 +85,53 @@ class LoadedModel:
 def load_model(
     path_or_name: str | Path, *, dtype: DtypeName = "auto", progress: Progress | None = None
 ) -> LoadedModel:
-    """Load a pulled model by name, or a ``.gguf`` file or Hugging Face-format folder by path.
+    """``open_model``, its weights laid out as a ``LlamaModel``.
+
+    Args:
+        path_or_name: as of ``open_model``.
+        dtype: ``"auto"`` measures what this CPU prefers.
+        progress: told how far it is.
+
+    Raises:
+        Refused, Unsupported, Malformed: as ``open_model`` and the weights do.
+    """
+    report = progress or _silent
+    resolved = resolve_dtype(dtype)
+    opened = open_model(path_or_name, progress=report)
+    model = LlamaModel(opened.architecture, opened.weights, resolved)
+    report("weights", 1.0)
+    return LoadedModel(
+        opened.name, model, opened.tokenizer, opened.base_model_digest, opened.tokenizer_digest
+    )
+
+
+def open_model(path_or_name: str | Path, *, progress: Progress | None = None) -> OpenModel:
+    """Open a pulled model by name, or a ``.gguf`` file or Hugging Face-format folder by path.
 
     A pulled model must have the digest it was pinned to. Any other is taken as it is: its digest goes
     into the runtime's statement, and those who verify the runtime decide whether they accept it.
 
     Args:
         path_or_name: names of pulled models win over paths.
-        dtype: ``"auto"`` measures what this CPU prefers.
-        progress: told how far it is.
+        progress: told how far it is, also while the weights are taken.
 
     Raises:
         Refused: ``model-not-pulled``, ``model-not-found``, ``model-digest-mismatch``.
         Unsupported, Malformed: as the parsers do.
     """
     report = progress or _silent
-    resolved = resolve_dtype(dtype)
     if str(path_or_name) in KNOWN:
-        return _load_stored(stored_model(settings.home(), str(path_or_name)), resolved, report)
+        return _open_stored(stored_model(settings.home(), str(path_or_name)), report)
     path = Path(path_or_name)
     if path.is_dir():
-        return _load_folder(path, resolved, report)
+        return _open_folder(path, report)
     if path.is_file():
         data = path.read_bytes()
-        return _load_gguf(data, _sha256(data), path.stem, resolved, report)
+        return _open_gguf(data, _sha256(data), path.stem, report)
     raise Refused("model-not-found", expected="a pulled model's name, a .gguf file or a folder")
 
 
-def _load_stored(stored: StoredModel, dtype: torch.dtype, progress: Progress) -> LoadedModel:
+def _open_stored(stored: StoredModel, progress: Progress) -> OpenModel:
     """The pinned digest is the registry's: the record on disk is the host's to rewrite."""
     try:
         data = stored.weights.read_bytes()
@@ -99,7 +143,7 @@ def _load_stored(stored: StoredModel, dtype: torch.dtype, progress: Progress) ->
     found = _sha256(data)
     if found != expected:
         raise Refused("model-digest-mismatch", expected=expected, got=found)
-    return _load_gguf(data, found, stored.record.name, dtype, progress)
+    return _open_gguf(data, found, stored.record.name, progress)
 
 
 def _sha256(data: bytes) -> str:
@@ -107,25 +151,24 @@ def _sha256(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def _load_gguf(data: bytes, digest: str, name: str, dtype: torch.dtype, progress: Progress) -> LoadedModel:
+def _open_gguf(data: bytes, digest: str, name: str, progress: Progress) -> OpenModel:
     file = parse_gguf(data)
     architecture = gguf_architecture(file)
     progress("tokenizer", 0.0)
     tokenizer = gguf_tokenizer(file, architecture.vocab_size)
     source = _Counted(GgufWeights(file, architecture), len(file.tensors), progress)
-    model = LlamaModel(architecture, source, dtype)
-    progress("weights", 1.0)
-    return LoadedModel(name, model, tokenizer, digest, file.tokenizer_digest)
+    return OpenModel(name, architecture, source, tokenizer, digest, file.tokenizer_digest)
 
 
-def _load_folder(path: Path, dtype: torch.dtype, progress: Progress) -> LoadedModel:
+def _open_folder(path: Path, progress: Progress) -> OpenModel:
     folder = read_folder(path, progress)
     architecture = folder_architecture(folder.config)
     tokenizer = folder_tokenizer(folder, architecture.vocab_size)
-    model = LlamaModel(architecture, FolderWeights(folder), dtype)
-    progress("weights", 1.0)
+    source = FolderWeights(folder)
     name = path.resolve().name
-    return LoadedModel(name, model, tokenizer, folder.base_model_digest, folder.tokenizer_digest)
+    return OpenModel(
+        name, architecture, source, tokenizer, folder.base_model_digest, folder.tokenizer_digest
+    )
 
 
 class _Counted:

@@ -22,7 +22,7 @@ from attest.refusal import Malformed, Refused, Unsupported
 from runtime.model.architecture import Architecture, RopeScaling
 
 MAX_JSON = 32 << 20
-FAMILIES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2"}
+FAMILIES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 MODEL_FILES = ("config.json", "generation_config.json")
 
@@ -149,6 +149,7 @@ def folder_architecture(config: Mapping[str, Any]) -> Architecture:
         rms_eps=_number(config.get("rms_norm_eps", 1e-6), "rms_norm_eps"),
         rope_theta=_number(theta, "rope_theta"),
         rope_scaling=_rope_scaling(rope),
+        query_key_norm=FAMILIES[named[0]] == "qwen3",
     )
 
 

@@ -1,0 +1,1 @@
+"""Runs scheduled rows through a model: packed weights, paged keys and values, batched sampling."""
