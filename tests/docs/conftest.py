@@ -10,6 +10,7 @@ import pytest
 from attest.mock.vendor import MockKeys
 from attest.mock.world import MockWorld
 from tests.simulators.mock_runtime import honest_world
+from tests.simulators.two_verifiers import BothVerifiers
 from tests.simulators.verifier_page import VerifierPage, browser_paths, opened_page
 
 
@@ -46,3 +47,9 @@ def snp_world(keys: MockKeys) -> MockWorld:
 def sev_snp(shared: Path) -> Path:
     """The folder of genuine SEV-SNP evidence."""
     return shared / "vectors" / "sev-snp"
+
+
+@pytest.fixture
+def both(browser_page: VerifierPage, snp_world: MockWorld) -> BothVerifiers:
+    """Of the machine without devices."""
+    return BothVerifiers(browser_page, snp_world)

@@ -97,7 +97,7 @@ def test_honest_mock_holds_and_is_loud(page: VerifierPage, snp_world: MockWorld)
 
 
 def test_rows_are_those_of_the_product(page: VerifierPage, snp_world: MockWorld) -> None:
-    """Part, name, clause, expected, got, outcome and expiry of each row, but where the page says 'not checked'."""
+    """Part, name, clause, expected, got, outcome and expiry of each row that is checked."""
     bundle = snp_world.answer(NONCE)
     (result,) = page.verify_bundles([bundle], **expectation(NOW, nonce=NONCE, mock_root=mock_root(snp_world)))
     product = [row.as_dict() for row in verdict(snp_world, bundle).checks]
@@ -111,7 +111,7 @@ def test_rows_are_those_of_the_product(page: VerifierPage, snp_world: MockWorld)
 
 @pytest.mark.parametrize("name", SNP_FAULTS)
 def test_fault(name: str, page: VerifierPage, snp_world: MockWorld) -> None:
-    """Each lie meets the same code, outcome and rows here as in the product, or is one that the page says it skips."""
+    """Each lie meets the product's code, outcome and rows, or is one that the page says it skips."""
     bundle = apply_bundle_fault(name, snp_world, NONCE)
     with pytest.raises(Refused) as refusal:
         verdict(snp_world, bundle)
