@@ -12,7 +12,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 # Where a package index offers CUDA builds first, plain "torch" costs gigabytes; this is the CPU build's version.
 TORCH := torch==2.13.0
 
-.PHONY: help demo up test test-slow test-fast check fix lock bench docs clean
+.PHONY: help demo up test test-slow test-fast browser check fix lock bench docs clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,12 @@ test-slow: $(DEV_STAMP) $(MODEL)  ## the tests that take minutes
 
 test-fast: $(DEV_STAMP)  ## the tests that need neither the model nor minutes
 	$(BIN)/python -m pytest -m "not model and not slow"
+
+browser:  ## Chromium for the tests of the browser verifier, which are skipped without it
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; } \
+	|| echo "Chromium cannot be installed here: the browser verifier's tests will be skipped"
 
 check: $(DEV_STAMP)  ## lint, types, import contracts, dependencies, generated documents
 	$(BIN)/ruff check .
