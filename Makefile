@@ -12,7 +12,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 # Where a package index offers CUDA builds first, plain "torch" costs gigabytes; this is the CPU build's version.
 TORCH := torch==2.13.0
 
-.PHONY: help demo up test test-slow test-fast browser check fix lock bench docs clean
+.PHONY: help demo up test test-slow test-fast browser mutation fuzz check fix lock bench docs clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -85,6 +85,15 @@ docs: $(DEV_STAMP)  ## regenerate the generated documents
 
 bench: $(DEV_STAMP) $(MODEL)  ## every benchmark, JSON to build/bench
 	$(BIN)/python -m tests.bench.run
+
+mutation: $(DEV_STAMP)  ## which changes to the verifiers no test notices, report to build/mutation
+	$(BIN)/python -m tests.mutation.run $(MUTATION_MODULES)
+
+FUZZ_RUNS ?= 200000
+FUZZ_SECONDS ?= 60
+fuzz: $(DEV_STAMP)  ## fuzz every parser, record in docs/security/fuzzing.md
+	$(BIN)/python -m pip install --quiet -r requirements/fuzz.in
+	$(BIN)/python -m tests.fuzz.record --runs $(FUZZ_RUNS) --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 # Installed torch would be resolved to a CUDA build for other machines, so it stays out of the locks.
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras \

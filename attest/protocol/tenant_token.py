@@ -161,6 +161,8 @@ def verify_request_token(
     # 1. Three parts, bounded before anything is decoded.
     if len(token) > MAX_TOKEN_BYTES:
         raise Malformed("token-too-large", f"{len(token)} characters", clause=CLAUSE)
+    if not token.isascii():  # the claims are decoded only after the signature, which is over these characters
+        raise Malformed("token-base64", "not ASCII", clause="RFC 7515 section 7.1")
     parts = token.split(".")
     if len(parts) != 3:  # noqa: PLR2004 - RFC 7515 section 7.1
         raise Malformed("token-parts", f"{len(parts)} parts", clause="RFC 7515 section 7.1")
