@@ -129,20 +129,29 @@ class AttestedRuntime:
             )
 
     def ear(self) -> dict[str, Any]:
-        """The verdict as an EAT Attestation Result (draft-ietf-rats-ear) in JSON claims, unsigned."""
+        """The verdict as an EAT Attestation Result (draft-ietf-rats-ear) in JSON claims, for signing."""
+        software = {"sealgate.statement": self.statement_digest, "sealgate.keyset": self.keyset_digest}
+        cpu = {"sealgate.tee": self.tee, "sealgate.measurement": self.measurement}
+        parts = {
+            "runtime": ear.Submodule(self.claims, software | self._made_by_vendor(self.vendor) | cpu),
+            "cpu": ear.Submodule(self.claims, self._made_by_vendor(self.vendor) | cpu),
+        }
+        device_claims = ear.MOCK_DEVICE_CLAIMS if self.is_mock else ear.DEVICE_CLAIMS
+        for named, device in zip(self.statement.devices, self.devices, strict=True):
+            facts = {"sealgate.device": device.ueid, "sealgate.evidence": named.evidence_sha256}
+            made = self._made_by_vendor(device.vendor)
+            parts[f"{named.kind}-{named.index}"] = ear.Submodule(device_claims, made | facts)
         return ear.attestation_result(
-            self.claims,
+            parts,
             issued_at=self.verified_at,
             expires=self.valid_until,
             nonce=self.nonce,
             policy_id=self.reference_digest,
-            extra={
-                "sealgate.statement": self.statement_digest,
-                "sealgate.keyset": self.keyset_digest,
-                "sealgate.vendor": "MOCK" if self.is_mock else self.vendor,
-                "sealgate.measurement": self.measurement,
-            },
         )
+
+    @staticmethod
+    def _made_by_vendor(vendor: str) -> dict[str, str]:
+        return {"sealgate.vendor": "MOCK" if vendor == "mock" else vendor}
 
 
 def appraise(

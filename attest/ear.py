@@ -3,12 +3,14 @@
 Numbers are those of draft-ietf-rats-ar4si section 2.3: 2 to 31 affirming, 32 to 95 warning, 96 and more
 contraindicated, 0 no claim. A verdict exists only if every check held, so there are two vectors: one for
 hardware and one for the mock, which affirms the software and never the hardware. Whoever reads a mock's
-result by these rules alone will not take it for a protected one.
+result by these rules alone will not take it for a protected one. Each attester has a submodule of its own:
+the runtime as a whole, its CPU, and every device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
@@ -33,6 +35,23 @@ HARDWARE_CLAIMS: Final[Mapping[str, int]] = MappingProxyType(
 )
 """What an accepted runtime on genuine hardware has shown."""
 
+DEVICE_CLAIMS: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "instance-identity": 2,  # by the device's certificate
+        "configuration": 2,  # its mode is approved
+        "executables": 2,  # every measured block is one that the vendor published
+        "file-system": 0,
+        "hardware": 2,
+        "runtime-opaque": 0,  # that its memory is closed follows from mode and firmware, and is not claimed
+        "storage-opaque": 0,
+        "sourced-data": 0,
+    }
+)
+"""What an accepted device has shown."""
+
+MOCK_DEVICE_CLAIMS: Final[Mapping[str, int]] = MappingProxyType({**DEVICE_CLAIMS, "hardware": 97})
+"""What an accepted mock device has shown."""
+
 MOCK_CLAIMS: Final[Mapping[str, int]] = MappingProxyType(
     {**HARDWARE_CLAIMS, "hardware": 97, "runtime-opaque": 96}  # not genuine hardware; open to its host
 )
@@ -49,24 +68,35 @@ def status(claims: Mapping[str, int]) -> str:
     return "affirming" if worst >= _AFFIRMING else "none"
 
 
+@dataclass(frozen=True, slots=True)
+class Submodule:
+    """One attester's part of a result.
+
+    Args:
+        claims: its trustworthiness vector.
+        extra: its private claims.
+    """
+
+    claims: Mapping[str, int]
+    extra: Mapping[str, Any]
+
+
 def attestation_result(
-    claims: Mapping[str, int],
+    submodules: Mapping[str, Submodule],
     *,
     issued_at: datetime,
     expires: datetime,
     nonce: str | None,
     policy_id: str,
-    extra: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """JSON claims of a result (draft-ietf-rats-ear section 3), unsigned.
+    """JSON claims of a result (draft-ietf-rats-ear section 3); ``attest.ear_token`` signs them.
 
     Args:
-        claims: the trustworthiness vector.
+        submodules: of each attester, by name.
         issued_at: when the evidence was verified.
         expires: when the verdict ends.
         nonce: the answered nonce; left out if there was none.
         policy_id: digest of the reference values.
-        extra: private claims of the appraised submodule.
     """
     return {
         "eat_profile": PROFILE,
@@ -75,11 +105,12 @@ def attestation_result(
         **({} if nonce is None else {"eat_nonce": nonce}),
         "ear.verifier-id": {"developer": "https://sealgate.dev", "build": "sealgate"},
         "submods": {
-            "runtime": {
-                "ear.status": status(claims),
-                "ear.trustworthiness-vector": dict(claims),
+            name: {
+                "ear.status": status(submodule.claims),
+                "ear.trustworthiness-vector": dict(submodule.claims),
                 "ear.appraisal-policy-id": policy_id,
-                **extra,
+                **submodule.extra,
             }
+            for name, submodule in submodules.items()
         },
     }

@@ -173,6 +173,9 @@ def verify(
         str | None, typer.Option(help="Judge as of this moment (RFC 3339).", show_default="now")
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Keep the fetched bundle in this file.")] = None,
+    ear: Annotated[
+        Path | None, typer.Option(help="Write the result as a signed token (EAR) to this file.")
+    ] = None,
     snp: Annotated[Path | None, _raw("SEV-SNP report; with --vcek or --vlek.", "--snp")] = None,
     leaf: Annotated[Path | None, _raw("The chip's certificate, PEM or DER.", "--vcek", "--vlek")] = None,
     intermediate: Annotated[Path | None, _raw("ASK or ASVK; default is AMD's.", "--ask", "--asvk")] = None,
@@ -227,8 +230,9 @@ def verify(
         nonce=nonce,
     )
     if raw.kind is None and target is not None:
-        run(Target(target, nonce=nonce, at=at, save=save), trust=trust, reference=reference, as_json=as_json)
-    elif target is not None or save is not None:
+        wanted = Target(target, nonce=nonce, at=at, save=save)
+        run(wanted, trust=trust, reference=reference, ear=ear, as_json=as_json)
+    elif target is not None or save is not None or ear is not None:
         raise usage("a target or raw evidence, not both", "leave one of them out")
     else:
         verify_raw(raw, at=at, trust=trust, policy=reference, as_json=as_json)

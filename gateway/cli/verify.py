@@ -16,6 +16,7 @@ from attest.appraise import AttestedRuntime
 from attest.checks import Check
 from attest.collateral.cache import Cache
 from attest.collateral.source import Offline
+from attest.ear_token import sign_ear
 from attest.evidence.bundle import MAX_BUNDLE_BYTES
 from attest.reference import ReferenceValues
 from attest.refusal import Malformed, Refused
@@ -24,6 +25,7 @@ from gateway.cli.check_table import render_checks, shorten, valid_for, when
 from gateway.cli.failure import Exit, Failure
 from gateway.cli.output import Output
 from gateway.errors import RuntimeRefused, RuntimeUnreachable
+from gateway.identity import signing_key
 from gateway.settings import load_settings
 from gateway.trust.collateral import source_of
 from gateway.trust.judge import Judge
@@ -62,9 +64,21 @@ class Judgement:
 
 
 def verify(
-    target: Target, *, trust: Path | None = None, reference: Path | None = None, as_json: bool = False
+    target: Target,
+    *,
+    trust: Path | None = None,
+    reference: Path | None = None,
+    ear: Path | None = None,
+    as_json: bool = False,
 ) -> None:
-    """Judge one runtime and print the table.
+    """Judge one runtime and print the tree of checks.
+
+    Args:
+        target: what to judge.
+        trust: trust file; None is the settings'.
+        reference: reference values; None is the settings'.
+        ear: where to write the result as a token, signed by the gateway's own key; written if accepted.
+        as_json: one document instead of a tree.
 
     Raises:
         Failure: with exit code 10, 20 or 30 if it is refused; 1 if it cannot be reached; 2 for bad options.
@@ -81,6 +95,9 @@ def verify(
         offline = Offline(Cache(settings.collateral_dir))
         court = Judge(roots, values, source_of(settings, values) if target.is_url else offline)
         judgement = judge(bundle, nonce, court, now)
+    if judgement.runtime is not None and ear is not None:
+        key = signing_key.load_or_create(settings.signing_key_file)
+        ear.write_text(sign_ear(judgement.runtime.ear(), key) + "\n")
     if target.save is not None:
         target.save.write_bytes(court.completed(bundle, now))
     if as_json:
