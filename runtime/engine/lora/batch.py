@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from runtime.engine.lora.kernels import DENSE_ROWS, Bags, add_bags, add_dense
+from runtime.engine.lora.kernels import DENSE_WORK, Bags, add_bags, add_dense
 from runtime.engine.lora.shape import UNIT, Group
 from runtime.engine.lora.tables import LoraTables, Placed
 
@@ -29,7 +29,7 @@ class _Stretch:
     """Rows in sequence that share an adapter: enough of them for the dense products."""
 
     rows: slice
-    units: tuple[int, ...]
+    units: Tensor
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class _Plan:
 
     stretches: tuple[_Stretch, ...]
     bags: Bags | None
-    chunk_targets: tuple[int, ...]
+    columns: tuple[slice, ...]
 
 
 class LoraBatch:
@@ -68,8 +68,7 @@ class LoraBatch:
         if plan.bags is not None:
             add_bags(tables, plan.bags, x, y)
         for stretch in plan.stretches:
-            for unit in stretch.units:
-                add_dense(tables, unit, plan.chunk_targets, x[stretch.rows], y[stretch.rows])
+            add_dense(tables, stretch.units, plan.columns, x[stretch.rows], y[stretch.rows])
 
 
 class LoraBatches:
@@ -100,13 +99,13 @@ def _plan(group: Group, spans: Sequence[Span], rows: int, device: torch.device) 
     first = 0
     for placed, count in spans:
         units = placed.in_group(group.name) if placed is not None else ()
-        if units and count >= DENSE_ROWS:
-            stretches.append(_Stretch(slice(first, first + count), units))
+        if len(units) * count >= DENSE_WORK:
+            stretches.append(_Stretch(slice(first, first + count), torch.tensor(units, device=device)))
         elif units:
             single += [(row, units) for row in range(first, first + count)]
         first += count
     bags = _bags(group, single, rows).to(device) if single else None
-    return _Plan(tuple(stretches), bags, group.chunk_targets)
+    return _Plan(tuple(stretches), bags, group.columns)
 
 
 def _bags(group: Group, single: Sequence[tuple[int, tuple[int, ...]]], rows: int) -> Bags:
@@ -134,15 +133,17 @@ def _bags(group: Group, single: Sequence[tuple[int, tuple[int, ...]]], rows: int
     ).flatten()
     hidden_index = (hidden_units.unsqueeze(1) + inner).flatten()
     bag_sizes = counts.repeat_interleave(chunks) * UNIT
+    up_offsets = torch.zeros(len(bag_sizes) + 1, dtype=torch.int32)
+    torch.cumsum(bag_sizes, 0, out=up_offsets[1:])
 
     return Bags(
         rows=None if len(single) == rows else torch.tensor([row for row, _ in single]),
         entries=None if plain else entry_rows,
         down_index=(entry_units.unsqueeze(1) * group.inputs + torch.arange(group.inputs)).flatten().int(),
-        down_offsets=(torch.arange(len(entry_rows)) * group.inputs).int(),
+        down_offsets=(torch.arange(len(entry_rows) + 1) * group.inputs).int(),
         hidden_index=None
         if torch.equal(hidden_index, torch.arange(len(entry_rows) * width))
         else hidden_index,
         up_index=up_index.int(),
-        up_offsets=(bag_sizes.cumsum(0) - bag_sizes).int(),
+        up_offsets=up_offsets,
     )

@@ -7,6 +7,7 @@ width so that a single table can hold the rows of all of them.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,6 +43,12 @@ class Group:
     def chunk_targets(self) -> tuple[int, ...]:
         """For each chunk of the fused output, which of the targets it belongs to."""
         return tuple(index for index, width in enumerate(self.outputs) for _ in range(width // self.chunk))
+
+    @cached_property
+    def columns(self) -> tuple[slice, ...]:
+        """Each target's part of the fused output."""
+        ends = itertools.accumulate(self.outputs)
+        return tuple(slice(end - width, end) for end, width in zip(ends, self.outputs, strict=True))
 
     @property
     def down_shape(self) -> tuple[int, int]:
