@@ -31,6 +31,9 @@ from runtime.engine.lora.tables import LoraTables, Placed
 
 _LOG = logging.getLogger(__name__)
 
+_RESERVE = 8
+"""Units kept free where nobody needs them, so that a cold adapter is placed without displacing another."""
+
 Source = Callable[[], AdapterFiles]
 """Gives an adapter's files. Called on a fetching thread; a ``bytearray`` in it is zeroised after reading."""
 
@@ -74,6 +77,7 @@ class AdapterStore:
         self._base_model_digest = base_model_digest
         self._limits = limits or AdapterLimits()
         self._dtype = dtype or tables.dtype
+        self._reserve = min(_RESERVE, tables.units // 4)
         self._hot = HotSet(budget_bytes)  # the keeper's own
         self._blocked: deque[_Known] = deque()  # the keeper's own: no room in the tables, oldest first
         self._lock = threading.Lock()
@@ -290,6 +294,8 @@ class AdapterStore:
                 self._idle[known.digest] = known
         for lease in ready:
             lease.grant(placed)
+        while self._tables.free < self._reserve and self._displace_idle():
+            pass  # what must be overwritten is so now, not when the next adapter waits for its place
 
     def _displace_idle(self) -> bool:
         """Take the adapter out of the tables that has been unused for longest; False if all are in use."""

@@ -76,12 +76,10 @@ class LoraTables:
         self._down: dict[str, Tensor] = {}
         self._up: dict[str, Tensor] = {}
         for group in shape.groups:
-            self._down[group.name] = torch.zeros(
-                (shape.layers, units, *group.down_shape), dtype=dtype, device=device
-            )
-            self._up[group.name] = torch.zeros(
-                (shape.layers, units, *group.up_shape), dtype=dtype, device=device
-            )
+            down, up = (shape.layers, units, *group.down_shape), (shape.layers, units, *group.up_shape)
+            # Written, not only reserved: the first adapter shall not pay for the pages of memory.
+            self._down[group.name] = torch.empty(down, dtype=dtype, device=device).zero_()
+            self._up[group.name] = torch.empty(up, dtype=dtype, device=device).zero_()
         self.layers = tuple(
             {group.name: self._layer(group.name, layer) for group in shape.groups}
             for layer in range(shape.layers)
