@@ -171,7 +171,10 @@ def _base64(element: etree._Element, size: int) -> bytes:
 
 def _canonical(element: etree._Element) -> bytes:
     """Canonical XML 1.0 without comments; equal to 1.1, as ``parse_xml`` admits no xml: attribute."""
-    return etree.tostring(element, method="c14n", exclusive=False, with_comments=False)
+    try:
+        return etree.tostring(element, method="c14n", exclusive=False, with_comments=False)
+    except etree.LxmlError as error:  # a relative namespace URI has no canonical form (section 1.3)
+        raise Malformed("rim-signature-form", "no canonical form", clause="W3C Canonical XML 1.0") from error
 
 
 def _take_out(signature: etree._Element) -> None:

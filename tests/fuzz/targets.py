@@ -37,7 +37,7 @@ from attest.evidence.nras_claims import Version, read_device
 from attest.evidence.pck import PckPlatform
 from attest.evidence.pem import read_certificates
 from attest.evidence.reader import Reader
-from attest.evidence.rim import Rim, parse_xml, read_payload
+from attest.evidence.rim import Rim, parse_xml, read_payload, rim_certificates
 from attest.evidence.snp import SnpReport
 from attest.evidence.snp_leaf import SnpLeaf
 from attest.evidence.snp_tcb import Product, TcbVersion
@@ -169,7 +169,7 @@ def _rim(data: bytes) -> None:
 
 
 def _rim_payload(data: bytes) -> object:
-    return read_payload(parse_xml(data))
+    return _each([lambda: read_payload(parse_xml(data)), lambda: rim_certificates(data)])
 
 
 def _ocsp(data: bytes) -> object:

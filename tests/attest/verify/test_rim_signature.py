@@ -84,6 +84,7 @@ def test_the_good_one(good: bytes, gpu_world: GpuWorld) -> None:
         (b"<ns0:Entity", b"<![CDATA[x]]><ns0:Entity", "rim-markup"),
         (b"<SoftwareIdentity", b"<SoftwareIdentity xml:base='x'", "rim-markup"),
         (b"<ns0:Entity", b"<ns0:Entity xml:id='x'", "rim-markup"),
+        (b"<SoftwareIdentity", b"<SoftwareIdentity xmlns:q='x/y'", "rim-signature-form"),  # no canonical form
         (b"<ns0:Entity", b"&unknown;<ns0:Entity", "rim-xml"),
         (b"<ns0:Entity", b"\xff<ns0:Entity", "rim-xml"),
         (b"</SoftwareIdentity>", b"", "rim-xml"),
