@@ -1,1 +1,1 @@
-"""What the next step computes: batching, pages, shared prefixes, fairness and time. No torch, clock or thread."""
+"""What the next step computes: batching, pages, shared prefixes, fairness and time. No torch, no clock."""

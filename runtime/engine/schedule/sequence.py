@@ -67,6 +67,7 @@ class Sequence:
         reused: prompt tokens found in cached pages when it last started.
         preemptions: how often its pages were taken back.
         arrived: when it was added, on the clock of ``now``.
+        started: when it first got pages.
         order: its number among all ever added.
         digests: of its whole token blocks, as far as they were needed.
         cached_blocks: how many of its leading blocks the prefix cache holds.
@@ -91,6 +92,7 @@ class Sequence:
         "priority",
         "prompt_tokens",
         "reused",
+        "started",
         "state",
         "tokens",
         "weight",
@@ -124,6 +126,7 @@ class Sequence:
         self.reused = 0
         self.preemptions = 0
         self.arrived = 0.0
+        self.started = 0.0
         self.order = 0
         self.digests: list[bytes] = []
         self.cached_blocks = 0

@@ -20,7 +20,7 @@ class Scheduled(NamedTuple):
 
     sequence: Sequence
     start: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks a plan for
     samples: bool
 
 

@@ -1,0 +1,162 @@
+"""How much of a prompt a step may read while others wait for their next token.
+
+A step that only decodes takes a certain time; reading prompts adds to it. The time a step may take is
+
+    comfort    a stretch of what decoding alone takes, while few prompt tokens wait;
+    bound      the stated time between tokens, once what waits would take longer than ``patience_s`` to
+               read at that pace: budget follows load, since a queue that only grows helps nobody;
+
+and in between as the pressure is. The room for prompt rows is what the cost model leaves of that time.
+Where nobody decodes nobody is delayed, and a step reads as many rows as it can hold.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from runtime.engine.schedule.cost import CostModel
+from runtime.engine.schedule.step import StepLoad
+
+_CALM = 0.02  # how fast the observed overrun fades, per step
+_MOST_OVERRUN = 1.5
+_LEAST_SECONDS = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSettings:
+    """Bounds of a step.
+
+    Args:
+        step_rows: rows of any step, decoding ones included.
+        between_tokens_s: the stated time between tokens; None states none but ``most_stretch``.
+        stretch: how much longer than decoding alone a step may take while little waits; math.inf always
+            fills the step, i.e. turns the adaptive budget off.
+        most_stretch: the same while much waits, where ``between_tokens_s`` does not say.
+        patience_s: prompt tokens waiting for less than this are little.
+        least_rows: prompt rows that a step always has room for, whatever the time, so that prompts get on.
+        multiple: pieces of prompts are a multiple of so many rows, as products of matrices like them.
+    """
+
+    step_rows: int = 1024
+    between_tokens_s: float | None = None
+    stretch: float = 1.4
+    most_stretch: float = 4.0
+    patience_s: float = 1.0
+    least_rows: int = 16
+    multiple: int = 16
+
+
+class Room:
+    """What is left for prompt rows in a step being planned.
+
+    Args:
+        rows: at most so many.
+        seconds: predicted to take at most this long.
+        least: so many rows are given even if they take longer.
+        multiple: see ``BudgetSettings``.
+        model: predicts.
+    """
+
+    def __init__(self, rows: int, seconds: float, least: int, multiple: int, model: CostModel) -> None:
+        self.rows = rows
+        self._seconds = seconds
+        self._least = least
+        self._multiple = multiple
+        self._cost = model.cost
+        self.taken = 0
+        self.pairs = 0
+
+    def take(self, start: int, pending: int) -> int:
+        """Rows for a prompt with ``start`` positions behind it and ``pending`` to go; 0 if none are left."""
+        most = min(pending, self.rows - self.taken)
+        least = 0 if self.taken else self._least
+        rows = min(most, max(least, self._fitting(start)))
+        if rows < pending and rows > self._multiple:
+            rows -= rows % self._multiple
+        elif rows < pending and self.taken:
+            return 0  # a sliver: the next step has room for a piece
+        pairs = rows * start + rows * (rows + 1) // 2
+        self.taken += rows
+        self.pairs += pairs
+        self._seconds -= self._cost.prompt_row * rows + self._cost.pair * pairs
+        return rows
+
+    @property
+    def open(self) -> bool:
+        """Whether there is room for a piece of a prompt."""
+        if not self.taken:
+            return self.rows > 0
+        return self.rows > self.taken and self._fitting(0) >= self._multiple
+
+    def _fitting(self, start: int) -> int:
+        """The most rows whose time fits: rows * row + pair * (rows * start + rows**2 / 2) <= seconds."""
+        if self._seconds == math.inf:
+            return self.rows
+        if self._seconds <= 0:
+            return 0
+        pair, row = self._cost.pair, self._cost.prompt_row + self._cost.pair * start
+        # The root in the form that loses no digits where the square matters little.
+        return int(2 * self._seconds / (row + math.sqrt(row * row + 2 * pair * self._seconds)))
+
+
+class Budget:
+    """Plans room from measured steps.
+
+    Args:
+        settings: see there.
+        model: the cost of steps.
+    """
+
+    def __init__(self, settings: BudgetSettings, model: CostModel) -> None:
+        self._settings = settings
+        self._model = model
+        self._overrun = 1.0  # how far steps go beyond their prediction, at about the 95th percentile
+
+    @property
+    def observed(self) -> int:
+        """Steps learnt from."""
+        return self._model.observed
+
+    def room(self, decodes: int, cached: int, backlog: int) -> Room:
+        """Room for prompt rows beside ``decodes`` sequences over ``cached`` positions.
+
+        Args:
+            decodes: sequences that decode in the step.
+            cached: positions they attend to.
+            backlog: prompt tokens that wait to be read.
+        """
+        settings = self._settings
+        rows = settings.step_rows - decodes
+        seconds = self._prompt_seconds(decodes, cached, backlog) if decodes and backlog else math.inf
+        return Room(rows, seconds, settings.least_rows, settings.multiple, self._model)
+
+    def rows_per_second(self, decodes: int, cached: int) -> float:
+        """Prompt rows read per second under pressure, beside so much decoding."""
+        alone = self._model.cost.of(StepLoad(0, decodes, cached, 0))
+        room = self.room(decodes, cached, 1 << 40)
+        rows = room.take(0, self._settings.step_rows)
+        taken = self._model.cost.of(StepLoad(rows, 0, 0, room.pairs)) - self._model.cost.fixed
+        return rows / (alone + taken)
+
+    def observe(self, load: StepLoad, predicted: float, seconds: float) -> None:
+        """Learn from a step: what it cost, and how far beyond its prediction it went."""
+        if seconds <= 0:
+            return
+        beyond = seconds > predicted * self._overrun
+        self._overrun += _CALM * (0.95 if beyond else -0.05)
+        self._overrun = min(_MOST_OVERRUN, max(1.0, self._overrun))
+        self._model.observe(load, seconds)
+
+    def _prompt_seconds(self, decodes: int, cached: int, backlog: int) -> float:
+        settings = self._settings
+        alone = self._model.cost.of(StepLoad(0, decodes, cached, 0))
+        if settings.stretch == math.inf:
+            return math.inf
+        bound = settings.between_tokens_s or alone * settings.most_stretch
+        comfort = min(bound, alone * settings.stretch)
+        room = max(comfort - alone, _LEAST_SECONDS)
+        # At the comfortable pace, each step of ``comfort`` seconds reads ``room`` seconds' worth.
+        drain = backlog * self._model.cost.prompt_row / room * comfort
+        pressure = min(1.0, max(0.0, drain / settings.patience_s - 1.0))
+        return (comfort + (bound - comfort) * pressure) / self._overrun - alone
