@@ -297,6 +297,36 @@ def reference_init(
     init(source, Draft(name=name, days=days), out=out, trust=trust, at=at)
 
 
+@reference.command("export-skr")
+def reference_export_skr(
+    path: Annotated[Path, typer.Argument(help="Release policy to write, JSON.")],
+    *,
+    reference: ReferenceFile = None,
+    issuer: Annotated[
+        str | None, typer.Option(help="Azure Attestation instance.", show_default="the quorum's")
+    ] = None,
+    policy_hash: Annotated[
+        list[str] | None, typer.Option(help="Its accepted policy.", show_default="the quorum's")
+    ] = None,
+    kind: Annotated[Literal["raw", "azurevm"], typer.Option(help="Kind of token.")] = "raw",
+) -> None:
+    """Write the key release policy (Azure Key Vault, Managed HSM) of reference values."""
+    from gateway.cli.skr import export_skr
+
+    export_skr(path, reference=reference, issuer=issuer, policy_hashes=policy_hash or [], kind=kind)
+
+
+@reference.command("import-skr")
+def reference_import_skr(
+    path: Annotated[Path, typer.Argument(help="Release policy to read.", exists=True, dir_okay=False)],
+    as_json: Json = False,
+) -> None:
+    """Show what a key release policy accepts, as lines for reference values."""
+    from gateway.cli.skr import import_skr
+
+    import_skr(path, as_json=as_json)
+
+
 @audit.command("verify")
 def audit_verify(
     path: Annotated[
