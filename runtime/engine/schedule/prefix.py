@@ -185,7 +185,7 @@ class PrefixCache:
             IntegrityError: a page is lost, held by nobody known, idle while used or used while idle; a
                 sequence has too few pages, or one of another owner.
         """
-        holders: Counter[int] = Counter(self._cached)
+        holders: Counter[int] = Counter(self._cached.keys())
         for sequence in sequences:
             holders.update(sequence.pages)
             self._verify_table(sequence)
