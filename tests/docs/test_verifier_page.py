@@ -203,9 +203,33 @@ def test_a_mended_field_is_checked_again(page: VerifierPage, snp_world: MockWorl
     """The button checks the chosen file under what is typed now."""
     page.fill(nonce=NONCE[::-1], at=MOMENT, mock_root=mock_root(snp_world))
     assert page.choose(snp_world.answer(NONCE)).code == "nonce-mismatch"
-    page.fill(nonce=NONCE)
-    page.driver.find_element(By.ID, "nonce").send_keys(Keys.ENTER)
+    nonce = page.driver.find_element(By.ID, "nonce")
+    nonce.clear()
+    nonce.send_keys(NONCE, Keys.ENTER)
     assert page.shown().outcome == "holds"
+
+
+def test_checking_without_a_file_asks_for_one(page: VerifierPage, snp_world: MockWorld) -> None:
+    """The button says what is missing; a file chosen afterwards is checked as always."""
+    ask(page, snp_world)
+    page.driver.find_element(By.ID, "check").click()
+    assert not page.driver.find_element(By.ID, "result").is_displayed()
+    assert page.driver.execute_script("return document.querySelectorAll('#file:invalid').length") == 1
+    assert page.choose(snp_world.answer(NONCE)).outcome == "holds"
+
+
+def test_a_dropped_file_is_checked(page: VerifierPage, snp_world: MockWorld) -> None:
+    """Wherever on the page it falls; the browser does not open it instead of the page."""
+    ask(page, snp_world)
+    page.driver.execute_script(
+        "const transfer = new DataTransfer();"
+        "transfer.items.add(new File([arguments[0]], 'bundle.json'));"
+        "const drop = new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true});"
+        "window.prevented = !document.body.dispatchEvent(drop)",
+        snp_world.answer(NONCE).decode(),
+    )
+    assert page.shown().outcome == "holds"
+    assert page.driver.execute_script("return window.prevented") is True
 
 
 def test_rows_open_by_keyboard_and_a_refusal_stands_open(page: VerifierPage, snp_world: MockWorld) -> None:
@@ -246,6 +270,7 @@ def test_an_error_of_the_page_itself_is_no_verdict(page: VerifierPage, snp_world
     shown = page.choose(snp_world.answer(NONCE))
     assert (shown.outcome, shown.code) == ("unsupported", "page-error")
     page.driver.get_log("browser")  # the error is on the console on purpose
+    page.open()
 
 
 @pytest.fixture

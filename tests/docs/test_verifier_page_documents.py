@@ -16,13 +16,16 @@ from attest.mock.machine import MockBoard
 from attest.mock.nvidia import MockGpuVendor
 from attest.mock.nvidia_board import devices_of
 from attest.mock.world import MockWorld
+from attest.verify.bundle import verify_bundle
 from tests.simulators.mock_runtime import NONCE, NOW
 from tests.simulators.two_verifiers import (
     HOLDS,
     NOT_JUDGED,
     BothVerifiers,
+    page_verdict,
+    product_verdict,
 )
-from tests.simulators.verifier_page import VerifierPage
+from tests.simulators.verifier_page import VerifierPage, expectation
 
 ODD_VALUES: tuple[Any, ...] = (
     None,
@@ -241,3 +244,12 @@ def test_inner_documents_of_odd_syntax(both: BothVerifiers) -> None:
         assert {f"{part}-{end}" for end in ("duplicate-member", "bad-number", "too-deep", "too-large")} <= {
             page[1] for _, page in verdicts
         }
+
+
+@pytest.mark.parametrize("nonce", ["", "0" * 63, "A" * 64, "0" * 64 + "\n"])
+def test_a_nonce_of_another_form(nonce: str, both: BothVerifiers) -> None:
+    """No nonce of ours looks so: asked by mistake, it must not be answered with a verdict."""
+    bundle, roots = both.world.answer(NONCE), both.world.trust()
+    product = product_verdict(lambda: verify_bundle(bundle, nonce=nonce, roots=roots, now=NOW))
+    (result,) = both.page.verify_bundles([bundle], **expectation(NOW, nonce=nonce))
+    assert page_verdict(result) == product == ("malformed", "nonce-form")

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from attest.collateral.snp import SnpRoots
+from attest.collateral.snp import AMD_ARK_SHA256, SnpRoots, amd_ark, amd_intermediate
 from attest.evidence.cpu import SnpCollateral
 from attest.evidence.snp_tcb import TcbVersion
 from attest.mock.snp_certificates import ARK_SERIAL, ASK_SERIAL, Issuer, authority, ia5_string, integer, name
@@ -25,6 +25,7 @@ from tests.simulators.two_verifiers import (
     Case,
     flips,
     judge_reports,
+    page_verdict,
 )
 from tests.simulators.verifier_page import VerifierPage
 
@@ -105,9 +106,17 @@ def leaf_cases(world: SnpWorld) -> dict[str, Case]:
     leaves["other key"] = world.leaf(key=ec.generate_private_key(ec.SECP384R1()))
     leaves["trailing byte"] = world.leaf() + b"\x00"
     leaves["cut"] = world.leaf()[:-1]
+    leaves["long length"] = with_long_length(world.leaf())
     leaves["none"] = b""
     leaves["8 kB"] = bytes(8193)
     return {case: (report, replace(world.collateral(), leaf=leaf)) for case, leaf in leaves.items()}
+
+
+def with_long_length(der: bytes) -> bytes:
+    """The certificate with the length of its (unsigned) algorithm written in two bytes where one does."""
+    at = der.rindex(bytes.fromhex("06092a864886f70d01010a")) - 2
+    body = der[4:at] + bytes([0x30, 0x81, der[at + 1]]) + der[at + 2 :]
+    return b"\x30\x82" + len(body).to_bytes(2, "big") + body
 
 
 def odd_authority(
@@ -226,6 +235,33 @@ def test_root_that_did_not_sign_itself(browser_page: VerifierPage, keys: MockKey
     cases = {"impostor": (world.report(), replace(world.collateral(), ark=der))}
     verdicts = judge_reports(browser_page, cases, roots, SNP_NOW)
     assert verdicts["impostor"] == (("refused", "certificate-signature"),) * 2
+
+
+def test_root_that_has_ended(browser_page: VerifierPage, keys: MockKeys) -> None:
+    """Under it everything else is fresh."""
+    world, old = SnpWorld(keys), SnpWorld(keys, issued_at=SNP_NOW - timedelta(days=26 * 365))
+    cases = {"ended": (world.report(), replace(world.collateral(), ark=old.ark_der))}
+    verdicts = judge_reports(browser_page, cases, old.roots, SNP_NOW)
+    assert verdicts["ended"] == (("refused", "certificate-expired"),) * 2
+
+
+def test_amds_root_is_never_a_mock(browser_page: VerifierPage, keys: MockKeys) -> None:
+    """Typed as a mock's, AMD's root would show hardware as MOCK, or blur the two."""
+    world = SnpWorld(keys)
+    collateral = SnpCollateral(world.leaf(), amd_intermediate("Genoa", "vcek"), amd_ark("Genoa"))
+    roots = SnpRoots(amd=True, mock_ark_sha256=AMD_ARK_SHA256["Genoa"])
+    verdicts = judge_reports(browser_page, {"AMD's": (world.report(), collateral)}, roots, SNP_NOW)
+    assert verdicts["AMD's"] == (("refused", "snp-root-not-trusted"),) * 2
+
+
+def test_an_altered_pin_refuses(page: VerifierPage, keys: MockKeys) -> None:
+    """A page in which certificate and digest differ trusts neither."""
+    world = SnpWorld(keys)
+    page.driver.execute_script("PINNED['Genoa ARK'].sha256 = '0'.repeat(64)")
+    case = (world.report(), SnpCollateral(world.leaf()))
+    (result,) = page.verify_reports([case], {"amd": True, "mockArkSha256": None}, now=SNP_NOW)
+    page.open()  # for the tests that share it
+    assert page_verdict(result) == ("refused", "pinned-root-altered")
 
 
 @pytest.mark.parametrize("product", ["Milan", "Genoa", "Turin"])
