@@ -31,6 +31,7 @@ UNREADABLE: Final = (
     x509.InvalidVersion,
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
 )
 _KNOWN_CRITICAL: Final = (x509.OID_BASIC_CONSTRAINTS, x509.OID_KEY_USAGE)
 

@@ -165,6 +165,17 @@ def test_one_common_name(count: int) -> None:
         common_name(names, role="leaf")
 
 
+@pytest.mark.parametrize("value", ["3004a5028000", "3004a3028000"])
+def test_names_of_kinds_that_the_library_does_not_know(value: str) -> None:
+    """An ediPartyName or x400Address in an extension is no way to another exception."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    alternative = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.17"), bytes.fromhex(value))
+    signing = {"algorithm": hashes.SHA384(), "rsa_padding": None}
+    der = certificate(key, key, (alternative, False), **signing).public_bytes(Encoding.DER)
+    with pytest.raises(Malformed, match="certificate-malformed"):
+        load_certificate(der, role="leaf")
+
+
 def test_certificate_bytes(world: SnpWorld) -> None:
     """Exactly one certificate, of bounded size."""
     der = world.leaf()
