@@ -24,16 +24,19 @@ _LONGEST_NAME = 34
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?\+00:00", re.ASCII)
 
 
-def render_checks(checks: Iterable[Check], output: Output, *, now: datetime) -> RenderableType:
+def render_checks(
+    checks: Iterable[Check], output: Output, *, now: datetime, full: bool = False
+) -> RenderableType:
     """The rows in order; a refused one is the last, because nothing after it was looked at.
 
     Args:
         checks: rows of one verdict.
         output: where it will be printed, for width and symbols.
         now: the moment that "valid for" counts from, aware UTC.
+        full: everything about every row: its rule, what was expected, and digests uncut.
     """
     rows = list(checks)
-    return _stacked(rows, output, now) if output.narrow else _table(rows, output, now)
+    return _stacked(rows, output, now, full) if full or output.narrow else _table(rows, output, now)
 
 
 def mark(outcome: Outcome, output: Output) -> Text:
@@ -107,23 +110,34 @@ def _headings(before: tuple[str, ...], now: tuple[str, ...]) -> list[tuple[int, 
     return [(depth, now[depth]) for depth in range(shared, len(now))]
 
 
-def _stacked(rows: list[Check], output: Output, now: datetime) -> Group:
+def _stacked(rows: list[Check], output: Output, now: datetime, full: bool) -> Group:
     parts: list[RenderableType] = []
     part: tuple[str, ...] = ()
     for row in rows:
         parts.extend(Text("  " * depth + name, style="heading") for depth, name in _headings(part, row.part))
         part = row.part
         style = "bad" if row.outcome is Outcome.REFUSED else ""
-        parts.append(Text.assemble(mark(row.outcome, output), " ", (row.name, style)))
-        expected = shorten(row.expected) if row.outcome is Outcome.REFUSED else ""
-        facts = [("expected", expected), ("came", shorten(_noted(row)))]
-        facts.append(("valid for", valid_for(row.expires, now)))
+        indent = 2 * len(row.part)
+        heading = Text.assemble(mark(row.outcome, output), " ", (row.name, style))
+        parts.append(Padding(heading, (0, 0, 0, indent)))
+        facts = _every_fact(row, now) if full else _facts(row, now)
         parts.extend(
-            Padding(Text.assemble((f"{name} ", "faint"), value), (0, 0, 0, 4))
+            Padding(Text.assemble((f"{name} ", "faint"), value), (0, 0, 0, indent + 4))
             for name, value in facts
             if value
         )
     return Group(*parts)
+
+
+def _facts(row: Check, now: datetime) -> list[tuple[str, str]]:
+    expected = shorten(row.expected) if row.outcome is Outcome.REFUSED else ""
+    end = valid_for(row.expires, now)
+    return [("expected", expected), ("came", shorten(_noted(row))), ("valid for", end)]
+
+
+def _every_fact(row: Check, now: datetime) -> list[tuple[str, str]]:
+    end = "" if row.expires is None else f"{valid_for(row.expires, now)} (until {when(row.expires)})"
+    return [("rule", row.clause), ("expected", row.expected), ("came", row.got), ("valid for", end)]
 
 
 def _noted(row: Check) -> str:

@@ -20,7 +20,7 @@ from attest.evidence.bundle import MAX_BUNDLE_BYTES, Bundle
 from attest.refusal import Malformed
 from gateway.cli.check_table import when
 from gateway.cli.output import Output
-from gateway.cli.verify import fetch_evidence
+from gateway.cli.verify.fetch import fetch_evidence
 from gateway.settings import load_settings
 from gateway.trust.collateral import fetch_settings
 

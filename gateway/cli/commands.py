@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
+
+from gateway.cli.verify.command import verify
 
 _PLAIN = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """For commands that hand every argument on, ``--help`` too."""
@@ -44,11 +46,6 @@ ReferenceFile = Annotated[
     Path | None,
     typer.Option("--reference", "--policy", help="Reference values: what must have been signed."),
 ]
-_RAW = "Raw evidence"
-
-
-def _raw(text: str, *names: str) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=_RAW, show_default=False)
 
 
 class EngineName(StrEnum):
@@ -158,84 +155,7 @@ def doctor(as_json: Json = False) -> None:
     run(as_json=as_json)
 
 
-@app.command(rich_help_panel="Trust")
-def verify(
-    target: Annotated[
-        str | None, typer.Argument(help="Runtime's URL, or a saved evidence bundle.", show_default=False)
-    ] = None,
-    *,
-    trust: TrustFile = None,
-    reference: ReferenceFile = None,
-    nonce: Annotated[
-        str | None, typer.Option(help="Nonce that a saved bundle or raw evidence must answer (hex).")
-    ] = None,
-    at: Annotated[
-        str | None, typer.Option(help="Judge as of this moment (RFC 3339).", show_default="now")
-    ] = None,
-    save: Annotated[Path | None, typer.Option(help="Keep the fetched bundle in this file.")] = None,
-    ear: Annotated[
-        Path | None, typer.Option(help="Write the result as a signed token (EAR) to this file.")
-    ] = None,
-    snp: Annotated[Path | None, _raw("SEV-SNP report; with --vcek or --vlek.", "--snp")] = None,
-    leaf: Annotated[Path | None, _raw("The chip's certificate, PEM or DER.", "--vcek", "--vlek")] = None,
-    intermediate: Annotated[Path | None, _raw("ASK or ASVK; default is AMD's.", "--ask", "--asvk")] = None,
-    crl: Annotated[Path | None, _raw("AMD's revocation list, DER.", "--crl")] = None,
-    tdx: Annotated[Path | None, _raw("TDX quote; with --collateral.", "--tdx")] = None,
-    collateral: Annotated[Path | None, _raw("The quote's collateral, JSON.", "--collateral")] = None,
-    event_log: Annotated[Path | None, _raw("Event log (CCEL) of the TD.", "--event-log")] = None,
-    azure_paravisor: Annotated[bool, _raw("The quote is an Azure TD's.", "--azure-paravisor")] = False,
-    nvidia: Annotated[Path | None, _raw("GPU evidence, JSON or a report; with --rim.", "--nvidia")] = None,
-    chain: Annotated[Path | None, _raw("PEM chain of a single GPU report.", "--gpu-chain")] = None,
-    arch: Annotated[str | None, _raw("HOPPER, BLACKWELL or LS10.", "--gpu-arch")] = None,
-    rim: Annotated[list[Path] | None, _raw("Golden values, as often as needed.", "--rim")] = None,
-    ocsp: Annotated[list[Path] | None, _raw("OCSP answer, as often as needed.", "--ocsp")] = None,
-    nras: Annotated[Path | None, _raw("Answer of NVIDIA's service; with --jwks.", "--nras")] = None,
-    maa: Annotated[Path | None, _raw("Azure Attestation token; with --jwks.", "--maa")] = None,
-    jwks: Annotated[Path | None, _raw("Key set of the token's service.", "--jwks")] = None,
-    issuer: Annotated[str | None, _raw("Address of the Azure instance.", "--issuer")] = None,
-    policy_hash: Annotated[
-        list[str] | None, _raw("Accepted policy of the instance.", "--policy-hash")
-    ] = None,
-    maa_kind: Annotated[
-        Literal["sevsnpvm", "tdxvm", "azurevm-sevsnpvm", "azurevm-tdxvm"],
-        _raw("Kind of Azure token.", "--maa-kind"),
-    ] = "sevsnpvm",
-    as_json: Json = False,
-) -> None:
-    """Verify evidence: each check, what was expected, what came, how long it stays valid."""
-    from gateway.cli.verify import Target
-    from gateway.cli.verify import verify as run
-    from gateway.cli.verify_raw import RawFiles, usage, verify_raw
-
-    raw = RawFiles(
-        snp=snp,
-        leaf=leaf,
-        intermediate=intermediate,
-        crl=crl,
-        tdx=tdx,
-        collateral=collateral,
-        event_log=event_log,
-        azure_paravisor=azure_paravisor,
-        nvidia=nvidia,
-        chain=chain,
-        arch=arch,
-        rims=tuple(rim or ()),
-        ocsp=tuple(ocsp or ()),
-        nras=nras,
-        maa=maa,
-        jwks=jwks,
-        issuer=issuer,
-        policy_hashes=tuple(policy_hash or ()),
-        tee=maa_kind,
-        nonce=nonce,
-    )
-    if raw.kind is None and target is not None:
-        wanted = Target(target, nonce=nonce, at=at, save=save)
-        run(wanted, trust=trust, reference=reference, ear=ear, as_json=as_json)
-    elif target is not None or save is not None or ear is not None:
-        raise usage("a target or raw evidence, not both", "leave one of them out")
-    else:
-        verify_raw(raw, at=at, trust=trust, policy=reference, as_json=as_json)
+app.command(rich_help_panel="Trust")(verify)
 
 
 @collateral.command("pull")

@@ -18,7 +18,8 @@ from attest.trust import TrustRoots
 from attest.verify.bundle import VerifiedEvidence, verify_bundle
 from gateway.cli.failure import Failure
 from gateway.cli.output import Output
-from gateway.cli.verify import fetch_evidence, load, moment_of
+from gateway.cli.verify.fetch import fetch_evidence
+from gateway.cli.verify.inputs import load, moment_of
 from gateway.settings import load_settings
 from gateway.trust.collateral import source_of
 from gateway.trust.judge import completed

@@ -12,7 +12,7 @@ from attest.reference import ReferenceValues
 from attest.refusal import Malformed
 from gateway.cli.failure import Exit, Failure
 from gateway.cli.output import Output
-from gateway.cli.verify import load
+from gateway.cli.verify.inputs import load
 from gateway.settings import load_settings
 
 

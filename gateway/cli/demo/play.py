@@ -35,7 +35,8 @@ from gateway.cli.failure import Exit, Failure
 from gateway.cli.output import Output
 from gateway.cli.processes import Children, interruptible
 from gateway.cli.up import RuntimeChoice
-from gateway.cli.verify import fetch_evidence, judge
+from gateway.cli.verify.bundle import judge
+from gateway.cli.verify.fetch import fetch_evidence
 from gateway.settings import load_settings
 from gateway.trust.judge import Judge
 

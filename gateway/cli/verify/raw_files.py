@@ -36,16 +36,16 @@ def read(path: Path | None) -> bytes:
     return data
 
 
-def certificate(path: Path | None) -> bytes | None:
-    """A certificate file as DER; the first certificate of a PEM file with several.
+def certificates(path: Path | None) -> tuple[bytes, ...]:
+    """Certificates of a file, PEM or DER, as DER; none if no file was named.
 
     Raises:
         Malformed: ``pem-*``, ``evidence-too-large``.
     """
     if path is None:
-        return None
+        return ()
     data = read(path)
-    return read_certificates(data)[0] if b"-----BEGIN" in data else data
+    return read_certificates(data) if b"-----BEGIN" in data else (data,)
 
 
 def gpu_devices(

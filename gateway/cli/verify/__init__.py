@@ -1,0 +1,1 @@
+"""``sealgate verify``: bundles and raw evidence, judged and explained."""
