@@ -65,6 +65,7 @@ class Scheduler:
         self._ended: list[Sequence] = []
         self._out: Step | None = None
         self._now = 0.0  # as last heard
+        self._short = False  # whether this plan had to take pages back: then it gives none to newcomers
 
     @property
     def idle(self) -> bool:
@@ -121,7 +122,9 @@ class Scheduler:
         self._expire(now)
         items: list[Scheduled] = []
         reading: list[Sequence] = []
+        preemptions = self.counts.preemptions
         cached = self._plan_decodes(items, reading)
+        self._short = self.counts.preemptions > preemptions
         decodes = len(items)
         backlog = self.waiting.pending
         for sequence in reading:
@@ -275,7 +278,7 @@ class Scheduler:
 
         None overtakes one that finds no pages, or the large would wait for ever on the small.
         """
-        while room.open and len(self.running) < self.settings.max_running:
+        while not self._short and room.open and len(self.running) < self.settings.max_running:
             sequence = self.waiting.best(now)
             if sequence is None or (above is not None and self.waiting.urgency(sequence, now) <= above):
                 return
