@@ -2,162 +2,167 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
+from attest.evidence.bundle import Bundle
+from attest.evidence.certificate_table import ARK, ASK, VCEK
+from attest.evidence.cpu import SnpEvidence
+from attest.mock.vendor import MockVendor
 from attest.reference import ReferenceValues
-from gateway.cli.commands import app
-from gateway.cli.failure import Failure
-from tests.simulators.genuine_tokens import MAA_KEYS
+from gateway.cli.verify.raw_options import RawFiles
+from tests.gateway.cli.conftest import Ran
+from tests.simulators.mock_peer import MockPeer
+from tests.simulators.verify_cases import CASES, SUMMER, VerifyCase, certificate_table
 
-Arguments = list[str]
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command printed, and how it ended."""
-
-    code: int
-    out: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """What ``--json`` printed."""
-        value: dict[str, Any] = json.loads(self.out)
-        return value
+Command = Callable[..., Ran]
+GENUINE = {case.title: case for case in CASES}
+QUOTE = GENUINE["TDX quote with its event log"]
+GPU = GENUINE["NVIDIA GPU"]
+AZURE = GENUINE["Azure confidential VM"]
+MAA = GENUINE["Azure Attestation token"]
+FACTS = {
+    "SEV-SNP report, Turin": ("product", "Turin"),
+    "SEV-SNP report signed by a provider's key, with its chain": ("signing key", "VLEK"),
+    "SEV-SNP report with the host's certificate table": ("product", "Genoa"),
+    "TDX quote with its event log": ("platform status", "UpToDate"),
+    "NVIDIA GPU": ("device 0", "nvidia GH100, driver 550.90.07, VBIOS 96.00.9F.00.01, mode unsaid"),
+    "NVIDIA attestation service": ("GPU-0", "GH100, driver 595.71.05, VBIOS 96.00.D9.00.02"),
+    "Azure Attestation token": ("kind", "azurevm"),
+    "Azure confidential VM": ("VM", "390CBCF5-6C67-4D9B-98EF-C3F1699CC8FC"),
+    "Azure confidential VM on TDX, out of date": ("platform status", "OutOfDate"),
+}
 
 
 @pytest.fixture
-def verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
-    """Run ``sealgate verify`` in this process."""
-    monkeypatch.setenv("SEALGATE_HOME", str(tmp_path / "home"))
+def on_case(
+    sealgate: Command, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Ran]:
+    """Run ``sealgate verify`` on a case, with more options behind its own."""
     monkeypatch.setenv("COLUMNS", "100")
 
-    def run(*arguments: str) -> Ran:
-        result = CliRunner().invoke(app, ["verify", *arguments])
-        if isinstance(result.exception, Failure):
-            return Ran(result.exception.exit_code, result.stdout)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return Ran(result.exit_code, result.stdout)
+    def run(case: VerifyCase, *more: str) -> Ran:
+        return sealgate("verify", *case.arguments(shared / "vectors", tmp_path), *more)
 
     return run
 
 
-def turin(vectors: Path) -> Arguments:
-    """A genuine Turin report."""
-    folder = vectors / "sev-snp" / "turin-v5-aci"
-    files = ["--snp", str(folder / "report.bin"), "--vcek", str(folder / "vcek.pem")]
-    return [*files, "--at", "2026-06-01T00:00:00Z"]
-
-
-def quote(vectors: Path, name: str = "v4-uptodate", at: str = "2025-06-21T00:00:00Z") -> Arguments:
-    """A genuine quote with its collateral."""
-    folder = vectors / "tdx" / name
-    files = ["--tdx", str(folder / "quote.bin"), "--collateral", str(folder / "collateral.json")]
-    return [*files, "--at", at]
-
-
-def hopper(vectors: Path) -> Arguments:
-    """A genuine GPU with both RIMs."""
-    folder = vectors / "nvidia" / "hopper-550.90.07-complete"
-    files = ["--nvidia", str(folder / "report.bin"), "--gpu-chain", str(folder / "cert_chain.pem")]
-    rims = ["--rim", str(folder / "driver_rim.xml"), "--rim", str(folder / "vbios_rim.xml")]
-    return [*files, *rims, "--at", "2025-06-01T00:00:00Z"]
-
-
-@pytest.mark.parametrize(
-    ("evidence", "fact", "value"),
-    [
-        (turin, "product", "Turin"),
-        (quote, "platform status", "UpToDate"),
-        (hopper, "device 0", "nvidia GH100, driver 550.90.07, VBIOS 96.00.9F.00.01, mode unsaid"),
-    ],
-)
-def test_genuine_evidence_of_each_kind(
-    verify: Callable[..., Ran],
-    shared: Path,
-    evidence: Callable[[Path], Arguments],
-    fact: str,
-    value: str,
-) -> None:
-    """Genuine, and said to be no more than that."""
-    arguments = evidence(shared / "vectors")
-    ran = verify(*arguments, "--json")
+@pytest.mark.parametrize("case", [case for case in CASES if not case.code], ids=str)
+def test_genuine_evidence_of_each_kind(on_case: Callable[..., Ran], case: VerifyCase) -> None:
+    """Genuine, said to be no more than that, and until when."""
+    ran = on_case(case, "--json")
     assert ran.code == 0
-    assert ran.document["ok"] is True
-    assert ran.document["appraised"] is False
-    assert ran.document["facts"][fact] == value
-    assert {row["outcome"] for row in ran.document["checks"]} <= {"passed", "noted"}
-    text = verify(*arguments)
-    assert "genuine" in text.out
-    assert "not appraised" in text.out
-    assert max(map(len, text.out.splitlines())) <= 100
+    document = ran.document
+    assert (document["ok"], document["appraised"]) == (True, False)
+    name, value = FACTS[case.title]
+    assert document["facts"][name] == value
+    assert {row["outcome"] for row in document["checks"]} <= {"passed", "noted"}
+    assert all(row["part"] for row in document["checks"])
+    ends = [datetime.fromisoformat(row["expires"]) for row in document["checks"] if row["expires"]]
+    assert datetime.fromisoformat(document["ends_first"]["expires"]) == min(ends)
 
 
-def _maa(vectors: Path, at: str) -> Arguments:
-    token = vectors / "maa" / "azurevm-snp-2022.jwt"
-    named = ["--maa", str(token), "--jwks", str(vectors / MAA_KEYS), "--maa-kind", "azurevm-sevsnpvm"]
-    issuer = ["--issuer", "https://sharedwus.wus.attest.azure.net", "--policy-hash", "A" * 43]
-    return [*named, *issuer, "--at", at]
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_what_people_read(on_case: Callable[..., Ran], case: VerifyCase) -> None:
+    """In 100 columns: the parts, the verdict, and of a refusal its code."""
+    ran = on_case(case)
+    assert ran.code == case.exit_code
+    assert max(map(len, ran.out.splitlines())) <= 100
+    assert ("not appraised" in ran.out) is not case.code
+    assert (f"refused: {case.code}" in ran.out) is bool(case.code)
+    assert ("ends first" in ran.out) is not case.code
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.code], ids=str)
+def test_what_is_refused(on_case: Callable[..., Ran], case: VerifyCase) -> None:
+    """With the documented exit code, the failing row last and alone, and the refusal in the document."""
+    ran = on_case(case, "--json")
+    assert ran.code == case.exit_code
+    document = ran.document
+    assert document["ok"] is False
+    assert document["refusal"]["code"] == case.code
+    assert [row["outcome"] for row in document["checks"]].index("refused") == len(document["checks"]) - 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "exit_code"),
+    ("case", "more", "code"),
     [
-        (lambda v: [*turin(v)[:-1], "2025-06-01T00:00:00Z"], "certificate-not-yet-valid", 10),
-        (lambda v: quote(v, "v5-td15-service-td", "2025-09-25T00:00:00Z"), None, 10),
-        (lambda v: [*hopper(v)[:-4], "--at", "2025-06-01T00:00:00Z"], "gpu-rim-missing", 10),
-        (lambda v: [*hopper(v), "--nonce", "00" * 32], "gpu-nonce", 10),
-        (lambda v: [*hopper(v), "--gpu-arch", "LS10"], None, 30),
-        (lambda v: ["--snp", __file__, "--vcek", turin(v)[3]], "snp-report-length", 30),
-        (lambda v: _maa(v, "2022-06-01T00:00:00Z"), None, 10),
-        (lambda v: ["--nras", str(v / "maa/azurevm-snp-2022.jwt"), "--jwks", str(v / MAA_KEYS)], None, 30),
+        (GENUINE["SEV-SNP report, Turin"], ["--at", "2025-06-01T00:00:00Z"], "certificate-not-yet-valid"),
+        (GPU, ["--nonce", "00" * 32], "gpu-nonce"),
+        (AZURE, ["--pcr", f"4={'00' * 32}"], "azure-pcr"),
+        (AZURE, ["--at", "2032-06-01T00:00:00Z"], "certificate-expired"),
+        (GENUINE["NVIDIA attestation service"], ["--nonce", "00" * 32], "nras-nonce"),
+        (MAA, ["--nonce", "00"], "maa-nonce"),
+        (MAA, ["--issuer", "https://other.weu.attest.azure.net"], "maa-issuer"),
+        (MAA, ["--issuer", "https://example.org"], "maa-policy"),
     ],
 )
-def test_what_is_refused(
-    verify: Callable[..., Ran],
-    shared: Path,
-    arguments: Callable[[Path], Arguments],
-    code: str | None,
-    exit_code: int,
+def test_one_thing_otherwise(
+    on_case: Callable[..., Ran], case: VerifyCase, more: list[str], code: str
 ) -> None:
-    """With the documented exit code, the failing row last, and the refusal in the document."""
-    ran = verify(*arguments(shared / "vectors"), "--json")
-    assert ran.code == exit_code
-    assert ran.document["ok"] is False
-    assert ran.document["checks"][-1]["outcome"] == "refused"
-    if code is not None:
-        assert ran.document["refusal"]["code"] == code
+    """A later option replaces an earlier one: the same evidence, asked for something else."""
+    assert on_case(case, *more, "--json").document["refusal"]["code"] == code
 
 
-def test_reference_values_appraise_raw_evidence(
-    verify: Callable[..., Ran], shared: Path, tmp_path: Path
+def test_explained_every_rule_is_named(on_case: Callable[..., Ran]) -> None:
+    """``--explain`` shows what the tree leaves out: clauses, what was expected, and digests uncut."""
+    document = on_case(GPU, "--json").document
+    explained = "".join(on_case(GPU, "--explain").out.split())
+    for row in document["checks"]:
+        for member in ("clause", "expected", "got"):
+            assert "".join(row[member].split()) in explained
+    assert "ARK, ASK and leaf signed in turn" not in on_case(GENUINE["SEV-SNP report, Turin"]).out
+
+
+@pytest.fixture(scope="module")
+def peer(vendor: MockVendor) -> MockPeer:
+    return MockPeer(vendor)
+
+
+def test_a_mock_counts_only_where_the_trust_file_names_it(
+    sealgate: Command, peer: MockPeer, tmp_path: Path
 ) -> None:
+    """Its root comes in the host's table; without a trust file no root but AMD's own is looked at."""
+    cpu = Bundle.parse(peer.world.answer("5a" * 32)).cpu
+    assert isinstance(cpu, SnpEvidence)
+    given = cpu.collateral
+    assert given.leaf is not None
+    assert given.intermediate is not None
+    assert given.ark is not None
+    report, table, trust = tmp_path / "report.bin", tmp_path / "table.bin", tmp_path / "trust.toml"
+    report.write_bytes(cpu.report)
+    table.write_bytes(certificate_table({VCEK: given.leaf, ASK: given.intermediate, ARK: given.ark}))
+    trust.write_text(peer.trust.toml())
+    command = ["verify", "--snp", str(report), "--cert-table", str(table), "--json"]
+    ran = sealgate(*command, "--trust", str(trust))
+    assert (ran.code, ran.document["facts"]["vendor"]) == (0, "mock")
+    assert sealgate(*command).code == 10
+
+
+def test_reference_values_appraise_raw_evidence(on_case: Callable[..., Ran], tmp_path: Path) -> None:
     """``--policy`` holds a quote against its table, and says of another kind that it accepts none."""
     from tests.attest.test_trust_and_reference import REFERENCE  # noqa: PLC0415 - a whole reference file
 
     policy = tmp_path / "reference.toml"
     policy.write_text(REFERENCE.toml())
-    ran = verify(*quote(shared / "vectors"), "--policy", str(policy), "--json")
+    ran = on_case(QUOTE, "--policy", str(policy), "--json")
     assert (ran.code, ran.document["refusal"]["code"]) == (10, "tdx-mrtd-not-accepted")
     assert ran.document["checks"][-1]["part"] == ["appraisal"]
-    narrow = ReferenceValues.parse(REFERENCE.toml().encode())
-    policy.write_text(_without_gpu(narrow).toml())
-    ran = verify(*hopper(shared / "vectors"), "--policy", str(policy), "--json")
+    ran = on_case(AZURE, "--policy", str(policy), "--json")
+    assert (ran.code, ran.document["checks"][-1]["part"]) == (10, ["appraisal"])
+    narrow = replace(ReferenceValues.parse(REFERENCE.toml().encode()), gpu=None, quorum=None)
+    policy.write_text(narrow.toml())
+    ran = on_case(GPU, "--policy", str(policy), "--json")
     assert (ran.code, ran.document["refusal"]["code"]) == (10, "tee-not-accepted")
-
-
-def _without_gpu(reference: ReferenceValues) -> ReferenceValues:
-    from dataclasses import replace  # noqa: PLC0415 - for this one change
-
-    return replace(reference, gpu=None, quorum=None)
+    for case in (
+        MAA,
+        GENUINE["NVIDIA attestation service"],
+    ):  # which no table judges: not said to be accepted
+        assert on_case(case, "--policy", str(policy)).code == 2
 
 
 @pytest.mark.parametrize(
@@ -166,15 +171,53 @@ def _without_gpu(reference: ReferenceValues) -> ReferenceValues:
         [],
         ["--snp", "a", "--tdx", "b"],
         ["--snp", "a"],
+        ["--snp", "a", "--crl", "b"],
         ["--tdx", "a"],
         ["--nvidia", "a"],
         ["--nras", "a"],
         ["--maa", "a", "--jwks", "b"],
+        ["--azure", "a"],
+        ["--azure", "a", "--snp", "b"],
         ["--vcek", "a"],
+        ["--pcr", "7=00"],
         ["bundle.json", "--snp", "a", "--vcek", "b"],
         ["--snp", "a", "--vcek", "b", "--save", "c"],
+        ["--snp", "a", "--vcek", "b", "--ear", "c"],
+        ["--snp", "a", "--vcek", "b", "--ear-key", "c"],
+        ["bundle.json", "--ear-key", "c"],
+        ["--snp", "a", "--vcek", "b", "--at", "yesterday"],
     ],
 )
-def test_options_that_do_not_fit(verify: Callable[..., Ran], arguments: Arguments) -> None:
+def test_options_that_do_not_fit(sealgate: Command, arguments: list[str]) -> None:
     """Usage, exit code 2: nothing was judged."""
-    assert verify(*arguments).code == 2
+    assert sealgate("verify", *arguments).code == 2
+
+
+@pytest.mark.parametrize("more", [["--nonce", "0"], ["--nonce", "xy"], ["--nonce", "00" * 65]])
+def test_a_nonce_that_is_none(on_case: Callable[..., Ran], more: list[str]) -> None:
+    """Hexadecimal bytes, no more of them than a vTPM's quote carries."""
+    assert on_case(AZURE, *more).code == 2
+
+
+@pytest.mark.parametrize("value", ["7", "7=00", f"24={'00' * 32}", f"7={'zz' * 32}"])
+def test_an_accepted_value_that_is_none(on_case: Callable[..., Ran], value: str) -> None:
+    """An index of a PCR and a SHA-256 value."""
+    assert on_case(AZURE, "--pcr", value).code == 2
+
+
+def test_azure_on_tdx_needs_the_quotes_collateral(on_case: Callable[..., Ran], tmp_path: Path) -> None:
+    """A quote beside the paravisor's report is judged like any other."""
+    assert on_case(AZURE, "--tdx", str(tmp_path / "azure/quote.msg")).code == 2
+
+
+def test_a_file_that_is_not_there(sealgate: Command) -> None:
+    """Our fault or the operator's, and no verdict."""
+    assert sealgate("verify", "--snp", "/nowhere", "--vcek", "/nowhere", "--at", SUMMER).code == 1
+
+
+def test_every_kind_has_a_genuine_case() -> None:
+    """The facts above are about every case that verifies, and the cases about every kind."""
+    assert set(FACTS) == {case.title for case in CASES if not case.code}
+    kinds = {case.options.split()[0].removeprefix("--") for case in CASES}
+    assert kinds == {"snp", "tdx", "nvidia", "nras", "maa", "azure"}
+    assert RawFiles().kind is None

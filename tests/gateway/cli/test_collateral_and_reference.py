@@ -1,0 +1,131 @@
+"""``sealgate collateral`` and ``sealgate reference``, as a person types them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from attest.collateral.cache import Cache
+from attest.mock.installation import installed_machine
+from attest.mock.vendor import MockVendor
+from attest.reference import ReferenceValues
+from attest.trust import TrustRoots
+from tests.gateway.cli.conftest import Ran
+from tests.gateway.trust.test_pool import Clock
+from tests.simulators.mock_peer import MockPeer
+
+NONCE = "ab" * 32
+
+
+Sealgate = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def peer(vendor: MockVendor) -> MockPeer:
+    """An honest runtime."""
+    return MockPeer(vendor)
+
+
+@pytest.fixture
+def bundle(peer: MockPeer, tmp_path: Path) -> Path:
+    """A saved bundle of a SEV-SNP machine with one GPU."""
+    path = tmp_path / "bundle.json"
+    path.write_bytes(peer.world.answer(NONCE))
+    return path
+
+
+@pytest.fixture
+def trust(peer: MockPeer, tmp_path: Path) -> Path:
+    """The trust file for it."""
+    path = tmp_path / "trust.toml"
+    path.write_text(peer.trust.toml())
+    return path
+
+
+def test_a_cache_goes_over_the_gap(sealgate: Sealgate, home: Path, tmp_path: Path) -> None:
+    """Exported here, imported there, listed in both places alike."""
+    now = Clock()()
+    Cache(home / "collateral").write("amd/vcek/v1/Genoa/crl", b"list", now)
+    archive = tmp_path / "archive.json"
+    assert sealgate("collateral", "export", str(archive)).code == 0
+    ran = sealgate("collateral", "list", "--json")
+    assert ran.code == 0
+    before = ran.document
+    assert [entry["key"] for entry in before["entries"]] == ["amd/vcek/v1/Genoa/crl"]
+    there = tmp_path / "there"
+    ran = sealgate("--home", str(there), "collateral", "import", str(archive))
+    assert ran.code == 0
+    assert Cache(there / "collateral").read("amd/vcek/v1/Genoa/crl") == b"list"
+    ran = sealgate("--home", str(there), "collateral", "list", "--json")
+    assert ran.document == before
+
+
+def test_a_damaged_archive(sealgate: Sealgate, tmp_path: Path) -> None:
+    """Malformed, exit code 30."""
+    archive = tmp_path / "archive.json"
+    archive.write_bytes(b"[]")
+    assert sealgate("collateral", "import", str(archive)).code == 30
+
+
+def test_a_mock_needs_no_collateral(sealgate: Sealgate, bundle: Path, home: Path) -> None:
+    """It brings everything: nobody is asked, and nothing is kept."""
+    ran = sealgate("collateral", "pull", str(bundle), "--json")
+    assert (ran.code, ran.document) == (0, {"entries": []})
+    assert not (home / "collateral").exists()
+
+
+def test_a_draft_that_accepts_its_evidence(
+    sealgate: Sealgate, bundle: Path, trust: Path, tmp_path: Path
+) -> None:
+    """Drafted from a saved bundle, then the same bundle is verified with it."""
+    values = tmp_path / "reference.toml"
+    ran = sealgate("reference", "init", "--from", str(bundle), "--trust", str(trust), "--out", str(values))
+    assert ran.code == 0
+    drafted = ReferenceValues.load(values)
+    assert drafted.gpu is not None
+    assert drafted.gpu.count == 1
+    arguments = ["verify", str(bundle), "--trust", str(trust), "--reference", str(values), "--nonce", NONCE]
+    ran = sealgate(*arguments, "--json")
+    assert (ran.code, ran.document["ok"]) == (0, True)
+    ran = sealgate("reference", "init", "--from", str(bundle), "--trust", str(trust), "--out", str(values))
+    assert ran.code == 1, "a file that is there is never written over"
+
+
+def test_a_draft_on_standard_output(sealgate: Sealgate, bundle: Path, trust: Path) -> None:
+    """To be read, or piped."""
+    ran = sealgate("reference", "init", "--from", str(bundle), "--trust", str(trust), "--days", "3")
+    assert ran.code == 0
+    assert ReferenceValues.parse(ran.out.encode()).name == "drafted values"
+
+
+def test_no_draft_from_evidence_that_is_not_genuine(
+    sealgate: Sealgate, bundle: Path, tmp_path: Path, home: Path
+) -> None:
+    """Under another vendor's root."""
+    other = tmp_path / "other.toml"
+    machine = installed_machine(home)
+    other.write_text(TrustRoots(amd=False, intel=False, nvidia=False, mock=machine.roots()).toml())
+    assert sealgate("reference", "init", "--from", str(bundle), "--trust", str(other)).code == 10
+
+
+def test_release_policies_there_and_back(
+    sealgate: Sealgate, bundle: Path, trust: Path, tmp_path: Path
+) -> None:
+    """From drafted values to a policy, and the policy's own words back."""
+    values, policy = tmp_path / "reference.toml", tmp_path / "policy.json"
+    sealgate("reference", "init", "--from", str(bundle), "--trust", str(trust), "--out", str(values))
+    named = ["--issuer", "https://sharedweu.weu.attest.azure.net", "--policy-hash", "A" * 43]
+    ran = sealgate("reference", "export-skr", str(policy), "--reference", str(values), *named)
+    assert ran.code == 0
+    assert "snp.min_tcb" in ran.out, "what the key store does not ask for is said"
+    ran = sealgate("reference", "import-skr", str(policy), "--json")
+    assert ran.code == 0
+    (rule,) = ran.document["rules"]
+    snp = ReferenceValues.load(values).snp
+    assert snp is not None
+    assert rule["measurements"] == sorted(snp.measurements)
+    assert sealgate("reference", "export-skr", str(policy), "--reference", str(values)).code == 2
+    policy.write_text('{"version":"1.0.0","anyOf":[]}')
+    assert sealgate("reference", "import-skr", str(policy)).code == 30
