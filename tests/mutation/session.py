@@ -1,0 +1,230 @@
+"""A pytest session that runs its tests once, and then those that matter once more for each mutant."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import importlib
+import os
+import resource
+import signal
+import sys
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from tests.mutation import baseline, report
+from tests.mutation.live import Mutated, caches_of
+from tests.mutation.operators import Mutant, mutants
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+MAX_TEST_SECONDS: Final = 3.0
+"""Slower tests notice nothing that faster ones of the same lines do not, and cost the most."""
+MAX_MUTANT_SECONDS: Final = 4.0
+MAX_EXAMPLES: Final = 30
+"""Of a property; what needs more to be noticed is noticed by luck."""
+_ALARM_SECONDS: Final = 240
+_MEMORY_BYTES: Final = 6 << 30
+KILLED, SURVIVED, TIMED_OUT, UNLOADABLE = "killed", "survived", "timed out", "cannot be imported"
+_BY_EXIT: Final = {0: SURVIVED, 1: KILLED, 3: UNLOADABLE}
+
+
+class MutationSession:
+    """The plugin.
+
+    Args:
+        modules: files to mutate.
+        traced: files whose executed lines are noted, and kept for the next run.
+    """
+
+    def __init__(self, modules: list[Path], traced: list[Path]) -> None:
+        self._modules = modules
+        self._files = {str(path) for path in traced}
+        self._sources = {path: path.read_text() for path in modules}  # as imported, whatever is edited later
+        self._kills: Counter[int] = Counter()
+        self._executed: dict[tuple[str, int], list[int]] = defaultdict(list)
+        self._touched: dict[str, list[int]] = defaultdict(list)
+        self._seconds: list[float] = []
+        self._fixtures: set[str] = set()
+        self._items: list[pytest.Item] = []
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Instead of pytest's own loop."""
+        self._items = session.items
+        for item in self._items:
+            _do_not_shrink(item)
+        self._baseline(session)
+        for path in self._modules:
+            self._module(path, session)
+        session._setupstate.teardown_exact(None)
+        return True
+
+    def _baseline(self, session: pytest.Session) -> None:
+        known = baseline.Known(ROOT)
+        for place, item in enumerate(self._items):
+            if not place % 100:
+                report.say(f"{place} of {len(self._items)} tests seen")
+            seen = known.get(item)
+            if seen is None or self._brings_a_fixture(item):
+                started = time.process_time()
+                lines = self._traced(session, item, self._items[(place + 1) % len(self._items)])
+                seen = baseline.Seen(time.process_time() - started, lines)
+                known.put(item, seen)
+            self._seconds.append(seen.seconds)
+            for file, lines in seen.lines.items():
+                self._touched[file].append(place)
+                for line in lines:
+                    self._executed[file, line].append(place)
+        known.save()
+
+    def _brings_a_fixture(self, item: pytest.Item) -> bool:
+        """Whether what lasts for the session is made by this test first: it is to be made before any fork."""
+        fresh = set(getattr(item, "fixturenames", ())) - self._fixtures
+        self._fixtures |= fresh
+        return bool(fresh)
+
+    def _traced(
+        self, session: pytest.Session, item: pytest.Item, following: pytest.Item
+    ) -> dict[str, list[int]]:
+        seen: set[tuple[str, int]] = set()
+        session._setupstate.teardown_exact(item)
+        sys.settrace(self._tracer(seen))
+        try:
+            # Never the last one to be torn down after: what lasts for the session is to last.
+            failed = [each for each in runtestprotocol(item, log=False, nextitem=following) if each.failed]
+        finally:
+            sys.settrace(None)
+        if failed:
+            session.shouldfail = f"{item.nodeid} fails without any mutant: {failed[0].longreprtext[-2000:]}"
+            raise session.Failed(session.shouldfail)
+        lines: dict[str, list[int]] = defaultdict(list)
+        for file, line in sorted(seen):
+            lines[file].append(line)
+        return dict(lines)
+
+    def _tracer(self, seen: set[tuple[str, int]]) -> Any:
+        files = self._files
+
+        def local(frame: FrameType, event: str, _: Any) -> Any:
+            if event == "line":
+                seen.add((frame.f_code.co_filename, frame.f_lineno))
+            return local
+
+        def call(frame: FrameType, _event: str, _: Any) -> Any:
+            if frame.f_code.co_filename not in files:
+                return None
+            seen.add((frame.f_code.co_filename, frame.f_lineno))
+            return local
+
+        return call
+
+    def _module(self, path: Path, session: pytest.Session) -> None:
+        caches = caches_of("attest.")
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        module = importlib.import_module(name)
+        source = self._sources[path]
+        tree = ast.parse(source)
+        lines = source.splitlines()
+        outcomes: list[dict[str, Any]] = []
+        started = time.monotonic()
+        for mutant in mutants(tree):
+            tests = self._tests(str(path), mutant)
+            outcome, place = SURVIVED, None
+            if tests:
+                mutated = Mutated(module, tree, mutant, caches)
+                outcome, place = _in_child(mutated, [self._items[each] for each in tests], session)
+            if place is not None:
+                self._kills[tests[place]] += 1
+            outcomes.append(
+                {
+                    "line": mutant.line,
+                    "function": mutant.function,
+                    "label": mutant.label,
+                    "text": lines[mutant.line - 1].strip(),
+                    "outcome": outcome,
+                    "tests": len(tests),
+                }
+            )
+        report.keep(path.relative_to(ROOT).as_posix(), source, outcomes, time.monotonic() - started)
+
+    def _tests(self, file: str, mutant: Mutant) -> list[int]:
+        """Places of the tests to run: those that noticed most so far, then the fastest."""
+        if mutant.kind == "code":
+            wanted = set(self._executed.get((file, mutant.statement_line), ()))
+            for line in range(mutant.line, mutant.end_line + 1):
+                wanted |= set(self._executed.get((file, line), ()))
+        else:
+            wanted = set(self._touched[file])
+        order = sorted(wanted, key=lambda place: (-min(self._kills[place], 3), self._seconds[place]))
+        chosen, total = [], 0.0
+        for place in order:
+            if self._seconds[place] > MAX_TEST_SECONDS and chosen:
+                continue
+            total += self._seconds[place]
+            if total > MAX_MUTANT_SECONDS and chosen:
+                break
+            chosen.append(place)
+        return chosen
+
+
+def _in_child(mutated: Mutated, tests: list[pytest.Item], session: pytest.Session) -> tuple[str, int | None]:
+    """What became of the mutant, and which test noticed it."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _be_the_mutant(mutated, tests, session, writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        told = pipe.read()
+    _, status = os.waitpid(child, 0)
+    outcome = _BY_EXIT.get(os.waitstatus_to_exitcode(status), TIMED_OUT)
+    return outcome, int(told) if told and outcome == KILLED else None
+
+
+def _be_the_mutant(mutated: Mutated, tests: list[pytest.Item], session: pytest.Session, told: int) -> None:
+    """Never returns. Time is the processor's, for the machine may be busy."""
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, 3 * MAX_MUTANT_SECONDS)
+    signal.alarm(_ALARM_SECONDS)
+    gc.disable()
+    try:
+        mutated.put()
+    except BaseException:  # noqa: BLE001 - whatever it is, no test could have run
+        os._exit(3)
+    for place, test in enumerate(tests):
+        try:
+            session._setupstate.teardown_exact(test)
+            following = tests[(place + 1) % len(tests)]
+            failed = any(each.failed for each in runtestprotocol(test, log=False, nextitem=following))
+        except BaseException:  # noqa: BLE001 - a fixture that can no longer be made is a failure too
+            failed = True
+        if failed:
+            os.write(told, str(place).encode())
+            os._exit(1)
+    os._exit(0)
+
+
+def _do_not_shrink(item: pytest.Item) -> None:
+    """A property that fails has failed; the smallest counterexample interests nobody here."""
+    from hypothesis import Phase, settings  # noqa: PLC0415 - its pytest plugin is to import it first
+
+    function = getattr(item, "obj", None)
+    used = getattr(function, "_hypothesis_internal_use_settings", None)
+    if used is not None:
+        quick = settings(
+            used,
+            phases=(Phase.explicit, Phase.generate),
+            database=None,
+            derandomize=True,
+            max_examples=min(used.max_examples, MAX_EXAMPLES),
+        )
+        function._hypothesis_internal_use_settings = quick  # type: ignore[union-attr]  # it has one
