@@ -34,8 +34,8 @@ test stands at the boundary. `mutmut` 3.8 was tried and not used: it leaves ever
 which are the cached verifiers and the properties, and everything at the level of modules.
 
 Score = killed / (all - equivalent). A mutant that runs on for ever is killed; one that cannot even be
-imported is not counted. **Equivalent** means that no input can tell the change from the original, with a reason in
-`tests/mutation/survivors.toml`; a survivor that merely lacks a test counts against the score.
+imported is not counted. **Equivalent** means that no input can tell the change from the original, with a
+reason in `tests/mutation/survivors.toml`; a survivor that merely lacks a test counts against the score.
 """
 
 

@@ -1,9 +1,9 @@
 """Ask NVIDIA's own local verifier; runs in an environment of its own, never in Sealgate's.
 
-Reads cases as JSON from standard input, writes an answer for each to standard output. Nothing of NVIDIA's is
-changed but what needs hardware or the network: the clock of OpenSSL's store is the case's, evidence comes
-from the case instead of NVML, and the question of revocation is answered "good" (``compare_nvidia.py`` therefore
-compares verdicts without revocation).
+Reads cases as JSON from standard input, writes an answer for each to standard output. Nothing of
+NVIDIA's is changed but what needs hardware or the network: the clock of OpenSSL's store is the case's,
+evidence comes from the case instead of NVML, and the question of revocation is answered "good"
+(``compare_nvidia.py`` therefore compares verdicts without revocation).
 
     python -m venv /tmp/nvidia-oracle && /tmp/nvidia-oracle/bin/pip install nv-local-gpu-verifier==2.7.3
     .venv/bin/python -m tests.oracles.compare_nvidia /tmp/nvidia-oracle/bin/python
