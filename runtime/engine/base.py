@@ -24,14 +24,29 @@ class EngineRefusal(Exception):
 
     Args:
         code: ``context_length_exceeded``, ``engine_overloaded``, ``engine_stopped``, ``engine_failed``,
-            ``adapter_not_found``, ``duplicate_request`` or ``invalid_parameter``.
+            ``deadline_exceeded``, ``adapter_not_found``, ``adapter_failed``, ``guide_failed``,
+            ``duplicate_request`` or ``invalid_parameter``.
         detail: numbers and names for a person; never content.
+        retry_after: seconds after which the same request should find room; None if waiting will not help.
     """
 
-    def __init__(self, code: str, detail: str = "") -> None:
+    def __init__(self, code: str, detail: str = "", retry_after: float | None = None) -> None:
         self.code = code
         self.detail = detail
+        self.retry_after = retry_after
         super().__init__(f"{code}: {detail}" if detail else code)
+
+
+class TokenGuide(Protocol):
+    """Keeps one answer to a form (a grammar, a schema): says which tokens may follow. Used by one thread."""
+
+    def allowed(self) -> bytes | None:
+        """Bit ``i % 8`` of byte ``i // 8`` is set if token ``i`` may be next; None if any may."""
+        ...
+
+    def advance(self, token_id: int) -> None:
+        """The answer goes on with this token, one of those allowed."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,10 @@ class SamplingParams:
         logprobs: how many alternatives to report per token; None reports no log-probabilities at all.
         ignore_eos: go on past the model's end-of-sequence tokens.
         stop_token_ids: further tokens that end the generation, as the model's own do.
+        prompt_logprobs: how many alternatives to report per token of the prompt, with the token's own
+            log-probability; None reports nothing of the prompt.
+        prompt_logprobs_from: position of the first prompt token reported, at least 1: nothing precedes the
+            token at 0. What comes before may be found in the prefix cache.
 
     Raises:
         EngineRefusal: ``invalid_parameter`` if a value is out of its range.
@@ -66,6 +85,8 @@ class SamplingParams:
     logprobs: int | None = None
     ignore_eos: bool = False
     stop_token_ids: tuple[int, ...] = ()
+    prompt_logprobs: int | None = None
+    prompt_logprobs_from: int = 1
 
     def __post_init__(self) -> None:
         ranges = {
@@ -77,6 +98,8 @@ class SamplingParams:
             "presence_penalty": -2 <= self.presence_penalty <= 2,  # noqa: PLR2004 the OpenAI API's range
             "frequency_penalty": -2 <= self.frequency_penalty <= 2,  # noqa: PLR2004 the OpenAI API's range
             "logprobs": self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
+            "prompt_logprobs": self.prompt_logprobs is None or 0 <= self.prompt_logprobs <= MAX_LOGPROBS,
+            "prompt_logprobs_from": self.prompt_logprobs_from >= 1,
         }
         for name, holds in ranges.items():
             if not holds:
@@ -99,6 +122,10 @@ class GenerateRequest:
         params: sampling and stopping.
         label_domain: the label under which cached work may be reused.
         adapter_digest: the adapter to run with, or None for the base model.
+        priority: from -8 to 8; higher goes first.
+        weight: the tenant's share against others' while both wait; above 0.
+        deadline: on ``time.monotonic()``; past it the request ends with ``deadline_exceeded``.
+        guide: keeps the answer to a form; its own, not shared with another request.
     """
 
     request_id: str
@@ -107,9 +134,20 @@ class GenerateRequest:
     params: SamplingParams
     label_domain: str = ""
     adapter_digest: str | None = None
+    priority: int = 0
+    weight: float = 1.0
+    deadline: float | None = None
+    guide: TokenGuide | None = None
 
     def __repr__(self) -> str:
         return f"GenerateRequest({self.request_id}, {len(self.prompt_token_ids)} prompt tokens)"
+
+
+TopLogprobs = tuple[tuple[int, float], ...]
+"""(token, log-probability) pairs, likeliest first."""
+
+PromptLogprobs = tuple[tuple[float, TopLogprobs], ...]
+"""Of each prompt token reported: its log-probability, and the alternatives at its place."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -124,12 +162,14 @@ class TokenOutput:
         logprob: its natural-log probability before temperature and filters; None unless asked for.
         top_logprobs: (token, log-probability) pairs, likeliest first; None unless asked for.
         finish_reason: None while the sequence goes on.
+        prompt_logprobs: with the first output only; None unless asked for.
     """
 
     token_id: int
     logprob: float | None = None
-    top_logprobs: tuple[tuple[int, float], ...] | None = None
+    top_logprobs: TopLogprobs | None = None
     finish_reason: FinishReason | None = None
+    prompt_logprobs: PromptLogprobs | None = None
 
     def __repr__(self) -> str:
         return f"TokenOutput(finish_reason={self.finish_reason})"
@@ -165,6 +205,7 @@ class EngineStats:
         prompt_tokens: prompt tokens run through the model.
         completion_tokens: tokens handed out.
         steps: forward passes.
+        preemptions: times a sequence gave its memory up for another, to be run again.
     """
 
     running: int
@@ -175,6 +216,7 @@ class EngineStats:
     prompt_tokens: int
     completion_tokens: int
     steps: int
+    preemptions: int = 0
 
 
 class Engine(Protocol):
@@ -200,7 +242,7 @@ class Engine(Protocol):
 
         Raises:
             EngineRefusal: at the first iteration if the request cannot run; later only with
-                ``engine_stopped`` or ``engine_failed``.
+                ``engine_stopped``, ``engine_failed``, ``deadline_exceeded`` or ``guide_failed``.
         """
         ...
 

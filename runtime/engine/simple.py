@@ -124,6 +124,8 @@ class SimpleEngine:
         check_request(request, self.info)
         if request.adapter_digest is not None:
             raise EngineRefusal("adapter_not_found", request.adapter_digest)
+        if request.guide is not None or request.params.prompt_logprobs is not None:
+            raise EngineRefusal("invalid_parameter", "guides and prompt_logprobs need the other engine")
         vocabulary = self._model.architecture.vocab_size
         if not all(0 <= token < vocabulary for token in request.prompt_token_ids):
             raise EngineRefusal(

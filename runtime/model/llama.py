@@ -1,4 +1,4 @@
-"""The Llama and Qwen2 decoder, for many sequences in one pass.
+"""The Llama, Qwen2 and Qwen3 decoder, for many sequences in one pass.
 
 Rows of all sequences lie one after the other ("ragged"): the matrix products see one tall input, and
 only attention goes sequence by sequence, each against its own cache. A decoding sequence is a segment
@@ -67,6 +67,7 @@ class Segment:
 class _Block:
     input_norm: Tensor
     query_key_value: Linear
+    head_norms: tuple[Tensor, Tensor] | None
     output: Linear
     mlp_norm: Tensor
     gate_up: Linear
@@ -139,6 +140,10 @@ class LlamaModel:
         shape = self.architecture
         projected = block.query_key_value(hidden).view(len(hidden), -1, shape.head_dim)
         turned = shape.heads + shape.kv_heads
+        if block.head_norms is not None:
+            each = zip((slice(shape.heads), slice(shape.heads, turned)), block.head_norms, strict=True)
+            for heads, weight in each:
+                projected[:, heads] = self._normalise(projected[:, heads], weight)
         rotated = rotate(projected[:, :turned], turn)
         queries = rotated[:, : shape.heads]
         pairs = torch.cat((rotated[:, shape.heads :], projected[:, turned:]), dim=1)
@@ -211,8 +216,12 @@ def _load_block(architecture: Architecture, source: WeightSource, layer: int, dt
         bias = torch.cat(biases).to(dtype) if biases else None
         return Linear(torch.cat(weights).to(dtype), bias)
 
-    def norm(name: str) -> Tensor:
-        return source.take(f"{prefix}.{name}.weight", (hidden,)).to(dtype)
+    def norm(name: str, width: int = hidden) -> Tensor:
+        return source.take(f"{prefix}.{name}.weight", (width,)).to(dtype)
+
+    head_norms = None
+    if shape.query_key_norm:
+        head_norms = (norm("self_attn.q_norm", shape.head_dim), norm("self_attn.k_norm", shape.head_dim))
 
     return _Block(
         input_norm=norm("input_layernorm"),
@@ -224,6 +233,7 @@ def _load_block(architecture: Architecture, source: WeightSource, layer: int, dt
                 "self_attn.v_proj": shape.kv_width,
             },
         ),
+        head_norms=head_norms,
         output=linear(shape.query_width, **{"self_attn.o_proj": hidden}),
         mlp_norm=norm("post_attention_layernorm"),
         gate_up=linear(hidden, **{"mlp.gate_proj": mlp, "mlp.up_proj": mlp}),

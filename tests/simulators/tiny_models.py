@@ -75,7 +75,11 @@ def tiny_config(family: str, **changes: Any) -> transformers.PretrainedConfig:
         "bos_token_id": 1,
         "eos_token_id": 2,
     }
-    kinds = {"llama": transformers.LlamaConfig, "qwen2": transformers.Qwen2Config}
+    kinds = {
+        "llama": transformers.LlamaConfig,
+        "qwen2": transformers.Qwen2Config,
+        "qwen3": transformers.Qwen3Config,
+    }
     return kinds[family](**{**values, **changes})
 
 
@@ -90,7 +94,7 @@ def write_gguf(
 
     Args:
         path: the file to write.
-        family: ``"llama"``, or ``"qwen2"``, which has biases.
+        family: ``"llama"``, ``"qwen2"``, which has biases, or ``"qwen3"``, which has norms of heads.
         skip: names of tensors and keys to leave out.
         changes: keys whose value is another than the sound one.
     """
@@ -135,6 +139,8 @@ def write_gguf(
     }
     if family == "qwen2":
         shapes |= {f"blk.0.attn_{part}.bias": (width,) for part, width in (("q", 32), ("k", 16), ("v", 16))}
+    if family == "qwen3":
+        shapes |= {"blk.0.attn_q_norm.weight": (16,), "blk.0.attn_k_norm.weight": (16,)}
     random = np.random.default_rng(3)
     for name, shape in shapes.items():
         if name not in skip:

@@ -13,7 +13,7 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
-from runtime.engine.run.cache import NULL_PAGE
+from runtime.engine.schedule.pages import NULL_PAGE
 
 _GROUP_TOKENS = 1 << 15
 """Positions that one group reads at once, padding included: bounds the copy that gathering makes."""

@@ -15,9 +15,6 @@ from torch import Tensor
 
 from runtime.model.architecture import Architecture
 
-NULL_PAGE = 0
-"""The page of zeros that pads block tables; never to be given to a sequence."""
-
 
 class PagedCache:
     """(layers, pages, page_size, 2K, D): each position's K keys, then its K values.

@@ -79,9 +79,7 @@ class LlamaRunner:
         self._head = load.head()
         self.weight_bytes = load.bytes
 
-    def forward(
-        self, step: StepBatch, cache: PagedCache, adapters: Adapters | None = None
-    ) -> Tensor:
+    def forward(self, step: StepBatch, cache: PagedCache, adapters: Adapters | None = None) -> Tensor:
         """Run the rows through all blocks, writing their keys and values to the cache.
 
         Returns:
@@ -96,7 +94,10 @@ class LlamaRunner:
             y = block.qkv(x)
             if adapters is not None:
                 adapters.apply("qkv", layer, x, y)
-            x = self._attention(block, layer, y, turn, step, cache)
+            heads = self._turned(block, y, turn)
+            pairs = heads[:, self.architecture.heads :]
+            cache.write(layer, step.slots, pairs)
+            x = attend(cache, layer, step, heads[:, : self.architecture.heads], pairs)
             y = block.output(x)
             if adapters is not None:
                 adapters.apply("o", layer, x, y)
@@ -109,16 +110,8 @@ class LlamaRunner:
         """(T, H) hidden states to (T, vocabulary) float32."""
         return self._head(hidden).float()
 
-    def _attention(
-        self,
-        block: _Block,
-        layer: int,
-        projected: Tensor,
-        turn: Rotation,
-        step: StepBatch,
-        cache: PagedCache,
-    ) -> Tensor:
-        """The fused (R, (N + 2K) D) projection, used up, to (R, N * D)."""
+    def _turned(self, block: _Block, projected: Tensor, turn: Rotation) -> Tensor:
+        """The fused projection as (R, N + 2K, D) heads, queries and keys turned to their positions in place."""
         shape = self.architecture
         heads = projected.view(len(projected), -1, shape.head_dim)
         queries, keys = heads[:, : shape.heads], heads[:, shape.heads : shape.heads + shape.kv_heads]
@@ -128,9 +121,7 @@ class LlamaRunner:
         turned = heads[:, : shape.heads + shape.kv_heads]
         swapped = turned.roll(shape.head_dim // 2, dims=-1)
         turned.mul_(turn.cos).addcmul_(swapped, turn.signed_sin)
-        pairs = heads[:, shape.heads :]
-        cache.write(layer, step.slots, pairs)
-        return attend(cache, layer, step, queries, pairs)
+        return heads
 
     def _mlp(self, block: _Block, layer: int, x: Tensor, adapters: Adapters | None) -> Tensor:
         y = block.gate_up(x)

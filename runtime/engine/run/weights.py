@@ -5,8 +5,8 @@ Three weight modes, each by the fastest kernel that the machine has:
     float32   oneDNN's packed layout on CPU; plain products elsewhere
     bf16      half-width weights. With bfloat16 instructions (AVX512-BF16, AMX) oneDNN's packed bfloat16,
               activations too. Without them, where bfloat16 products are emulated at a sixth of the speed of
-              float32, FBGEMM's packed float16 weights under float32 activations: half the bytes, never slower.
-              On CUDA plain bfloat16.
+              float32, FBGEMM's packed float16 weights under float32 activations: half the bytes, not
+              slower. On CUDA plain bfloat16.
     int8      FBGEMM: one scale per output, activations quantised row by row, whole-number sums
 
 Rows are quantised one by one, never together: with one scale for a batch, a neighbour's large activation
@@ -20,6 +20,7 @@ once, and the weights it reads are those whose digest the statement names.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Final, Literal, Protocol
 
@@ -32,13 +33,12 @@ from attest.refusal import Unsupported
 WeightMode = Literal["float32", "bf16", "int8"]
 WEIGHT_MODES: Final = ("float32", "bf16", "int8")
 
-_ROWS_HINT: Final = 8  # oneDNN's layout for few rows serves 1 and 512 as well; the one for a single row does not
+_ROWS_HINT: Final = (
+    8  # oneDNN's layout for few rows serves 1 and 512 as well; the one for a single row does not
+)
 _SMALLEST_SCALE: Final = 1e-30  # a row of zeros stays a row of zeros
 
-# Without VNNI, FBGEMM adds pairs of products in 16 bits that saturate: 127 * 127 * 2 fits, 255 * 127 * 2 does
-# not. Weights keep 8 bits and activations 7, or the other way round; by perplexity the former costs less here.
-_ACTIVATION_STEPS: Final = 63
-_WEIGHT_STEPS: Final = 127
+_ACTIVATION_STEPS: Final = 127
 
 
 class Linear(Protocol):
@@ -109,7 +109,10 @@ class HalfLinear:
 
 
 class Int8Linear:
-    """FBGEMM's packed int8 weight, one scale per output; float32 rows, each quantised by its own largest.
+    """FBGEMM's packed int8 weight, one scale per output; float32 rows, each quantised over its own range.
+
+    A row is moved and stretched to lie between -1 and 1, so that one constant scale fits every row:
+    ``W x = half * (W u) + middle * (W 1)`` for ``u = (x - middle) / half``.
 
     Args:
         weight: (out, in) float32; not kept.
@@ -117,22 +120,38 @@ class Int8Linear:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.bytes = weight.numel() + 4 * len(weight)
-        scales = weight.abs().amax(dim=1).div_(_WEIGHT_STEPS).clamp_(min=_SMALLEST_SCALE)
+        self.bytes = weight.numel() + 3 * 4 * len(weight)
+        scales = weight.abs().amax(dim=1).div_(_weight_steps()).clamp_(min=_SMALLEST_SCALE)
         whole = (weight / scales.unsqueeze(1)).round_().to(torch.int8)
+        self._sums = whole.sum(dim=1, dtype=torch.int32) * scales
         zeros = torch.zeros(len(scales), dtype=torch.int64)
-        quantised = torch._make_per_channel_quantized_tensor(whole, scales.double(), zeros, 0)  # type: ignore[no-untyped-call]  # noqa: SLF001 torch exports no other
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # quantised tensors are to go; FBGEMM's packing takes nothing else
+            quantised = torch._make_per_channel_quantized_tensor(whole, scales.double(), zeros, 0)  # noqa: SLF001 torch exports no other
         self._packed = _fbgemm(torch.ops.quantized.linear_prepack, quantised, None)
         self._product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
         self._bias = bias
 
     def __call__(self, rows: Tensor) -> Tensor:
         """See ``Linear``."""
-        largest = rows.abs().amax(dim=1, keepdim=True).clamp_(min=_SMALLEST_SCALE)
-        unit = rows / largest  # within -1 and 1, so that one scale is every row's own
+        low, high = torch.aminmax(rows, dim=1, keepdim=True)
+        half = (high - low).mul_(0.5).clamp_(min=_SMALLEST_SCALE)
+        middle = low + half
+        unit = (rows - middle).div_(half)
         product: Tensor = self._product(unit, 1 / _ACTIVATION_STEPS, _ACTIVATION_STEPS + 1, self._packed)
-        product.mul_(largest)
-        return product if self._bias is None else product.add_(self._bias)
+        result = (middle * self._sums).addcmul_(product, half)
+        return result if self._bias is None else result.add_(self._bias)
+
+
+def _weight_steps() -> int:
+    """How many steps of each sign an int8 weight has.
+
+    Without VNNI, FBGEMM adds pairs of products in 16 bits that saturate: 255 * 63 * 2 fits, 255 * 127 * 2
+    does not. One of the two must give up a bit; by perplexity, activations miss theirs more.
+    """
+    return 127 if torch.cpu._is_vnni_supported() else 63  # noqa: SLF001 no public name
 
 
 def linear_for(mode: WeightMode, device: torch.device) -> Callable[[Tensor, Tensor | None], Linear]:
