@@ -107,6 +107,7 @@ def leaf_cases(world: SnpWorld) -> dict[str, Case]:
     leaves["trailing byte"] = world.leaf() + b"\x00"
     leaves["cut"] = world.leaf()[:-1]
     leaves["long length"] = with_long_length(world.leaf())
+    leaves["one element more"] = with_body(world.leaf()[4:] + b"\x05\x00")
     leaves["none"] = b""
     leaves["8 kB"] = bytes(8193)
     return {case: (report, replace(world.collateral(), leaf=leaf)) for case, leaf in leaves.items()}
@@ -115,7 +116,11 @@ def leaf_cases(world: SnpWorld) -> dict[str, Case]:
 def with_long_length(der: bytes) -> bytes:
     """The certificate with the length of its (unsigned) algorithm written in two bytes where one does."""
     at = der.rindex(bytes.fromhex("06092a864886f70d01010a")) - 2
-    body = der[4:at] + bytes([0x30, 0x81, der[at + 1]]) + der[at + 2 :]
+    return with_body(der[4:at] + bytes([0x30, 0x81, der[at + 1]]) + der[at + 2 :])
+
+
+def with_body(body: bytes) -> bytes:
+    """A DER sequence of 256 bytes or more."""
     return b"\x30\x82" + len(body).to_bytes(2, "big") + body
 
 
