@@ -3,15 +3,17 @@
 A key store knows equalities over a token's claims. Floors, lists of chips and devices are beyond it: what a
 policy cannot say is returned beside it, for a person, because a key is then released to guests that our own
 appraisal would refuse. The other way round, a policy is read only if every condition has a place in reference
-values.
+values, and the keys that it leaves open are returned with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from attest.evidence.maa_claims import AttestationKind, TeeKind
+from attest.keyrelease.claim_places import Accepted, claims_of, values_of
 from attest.keyrelease.release_policy import ReleaseRule, Value, rule_for_guest
 from attest.reference import ReferenceValues
 from attest.refusal import Refused
@@ -23,6 +25,18 @@ _MEASURED: Final[dict[TeeKind, str]] = {
     "sevsnpvm": "x-ms-sevsnpvm-launchmeasurement",
     "tdxvm": "tdx_mrtd",
 }
+_NEEDED: Final[dict[TeeKind, tuple[str, ...]]] = {
+    "sevsnpvm": (
+        "products",
+        "signing_keys",
+        "vmpls",
+        "require_revocation_list",
+        "min_guest_svn",
+        "min_tcb",
+    ),
+    "tdxvm": ("mrconfigids", "mrowners", "mrownerconfigs", "min_tcb_evaluation_data_number"),
+}
+"""Keys without which a reference table says nothing, or says "unset"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,8 @@ class Imported:
         kind: of the token.
         tee: the hardware: its table is ``snp`` or ``tdx``.
         measurements: for ``snp.measurements`` or ``tdx.mrtds``.
+        values: the table's other keys that the rule fixes.
+        unsaid: the table's keys that the rule leaves open, and that a person must decide on.
     """
 
     issuer: str
@@ -55,6 +71,8 @@ class Imported:
     kind: AttestationKind
     tee: TeeKind
     measurements: frozenset[str]
+    values: Mapping[str, Accepted]
+    unsaid: tuple[str, ...]
 
 
 def export_rules(
@@ -73,27 +91,50 @@ def export_rules(
     """
     rules = []
     unsaid = ["vendors", "max_evidence_age_seconds", "not_after", "runtime"]
-    accepted: list[tuple[TeeKind, frozenset[str]]] = []
     if reference.snp is not None:
-        accepted.append(("sevsnpvm", reference.snp.measurements))
-        said = {"measurements"}
-        unsaid += [f"snp.{name}" for name in reference.snp.values() if name not in said]
-    if reference.tdx is not None:
-        accepted.append(("tdxvm", reference.tdx.mrtds))
-        said = {"mrtds"} | ({"tcb_statuses"} if reference.tdx.tcb_statuses == {"UpToDate"} else set())
-        unsaid += [f"tdx.{name}" for name in reference.tdx.values() if name not in said]
-    unsaid += ["gpu"] if reference.gpu is not None else []
-    for tee, measured in accepted:
-        rules.append(
-            rule_for_guest(
-                issuer,
-                "azurevm" if kind == "azurevm" else tee,
-                tee,
-                policy_hashes=policy_hashes,
-                measurements=frozenset(bytes.fromhex(value) for value in measured),
-            )
+        accepted = _Accepted(
+            "sevsnpvm", "snp", "measurements", reference.snp.measurements, reference.snp.values()
         )
+        rules.append(_rule(accepted, issuer, policy_hashes, kind, unsaid))
+    if reference.tdx is not None:
+        accepted = _Accepted("tdxvm", "tdx", "mrtds", reference.tdx.mrtds, reference.tdx.values())
+        rules.append(_rule(accepted, issuer, policy_hashes, kind, unsaid))
+    unsaid += ["gpu"] if reference.gpu is not None else []
     return Exported(tuple(rules), tuple(unsaid))
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    tee: TeeKind
+    table: str
+    key: str
+    measured: frozenset[str]
+    values: Mapping[str, Any]
+
+
+def _rule(
+    accepted: _Accepted, issuer: str, policy_hashes: frozenset[str], kind: str, unsaid: list[str]
+) -> ReleaseRule:
+    """The rule of one table; what it cannot say is added to ``unsaid``."""
+    tee, values = accepted.tee, accepted.values
+    outer: AttestationKind = "azurevm" if kind == "azurevm" else tee
+    claims, said = claims_of(tee, values)
+    # A rule asks for UpToDate alone; values that accept more are not said, though the rule is the stricter.
+    strict = values.get("tcb_statuses") == ["UpToDate"]
+    said |= {accepted.key} | ({"tcb_statuses"} if strict else set())
+    unsaid += [f"{accepted.table}.{name}" for name in values if name not in said]
+    base = rule_for_guest(
+        issuer,
+        outer,
+        tee,
+        policy_hashes=policy_hashes,
+        measurements=frozenset(map(bytes.fromhex, accepted.measured)),
+    )
+    return ReleaseRule(issuer, base.claims | {_place(outer) + name: claims[name] for name in claims})
+
+
+def _place(kind: AttestationKind) -> str:
+    return _GUEST if kind == "azurevm" else ""
 
 
 def import_rule(rule: ReleaseRule) -> Imported:
@@ -106,8 +147,7 @@ def import_rule(rule: ReleaseRule) -> Imported:
     kinds = rule.claims.get("x-ms-attestation-type", frozenset())
     for kind in ("sevsnpvm", "tdxvm"):
         for outer in ("azurevm", kind):
-            place = _GUEST if outer == "azurevm" else ""
-            measured = rule.claims.get(place + _MEASURED[kind])
+            measured = rule.claims.get(_place(outer) + _MEASURED[kind])
             if kinds == {outer} and measured is not None:
                 return _exactly(rule, outer, kind, _texts(measured))
     raise Refused("release-policy-claim", CLAUSE, expected="a measurement of a known TEE", got="none")
@@ -125,10 +165,14 @@ def _exactly(
             "release-policy-claim", CLAUSE, expected="hex measurements", got="other text"
         ) from error
     ours = rule_for_guest(rule.authority, kind, tee, policy_hashes=hashes, measurements=measured)
+    place = _place(kind)
+    here = {name.removeprefix(place): rule.claims[name] for name in rule.claims if name.startswith(place)}
+    values, read = values_of(tee, here)
     different = sorted(
         name
         for name in ours.claims.keys() | rule.claims.keys()
         if ours.claims.get(name) != rule.claims.get(name)
+        and not (name.startswith(place) and name.removeprefix(place) in read)
     )
     if different:
         raise Refused(
@@ -137,7 +181,8 @@ def _exactly(
             expected="the claims of a guest rule, each with its value",
             got=f"otherwise: {', '.join(different)}",
         )
-    return Imported(rule.authority, hashes, kind, tee, measurements)
+    unsaid = tuple(key for key in _NEEDED[tee] if key not in values)
+    return Imported(rule.authority, hashes, kind, tee, measurements, values, unsaid)
 
 
 def _texts(values: frozenset[Value]) -> frozenset[str]:

@@ -25,8 +25,17 @@ _MAX_ITEMS: Final = 64
 _AUTHORITY: Final = re.compile(r"https://[a-z0-9.-]{1,253}", re.ASCII)
 _CLAIM: Final = re.compile(r"[A-Za-z0-9_.-]{1,200}", re.ASCII)
 _VALUE: Final = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
+_NUMBERS: Final = range(1 << 32)
 
-Value = str | bool
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A whole number that a claim must be. Its own type, since Python's ``1`` and ``True`` are equal."""
+
+    value: int
+
+
+Value = str | bool | Number
 Alternatives = frozenset[Value]
 
 
@@ -49,7 +58,7 @@ class ReleaseRule:
         right = _AUTHORITY.fullmatch(self.authority) and 0 < len(self.claims) <= _MAX_ITEMS
         for claim, values in self.claims.items():
             right = right and _CLAIM.fullmatch(claim) and 0 < len(values) <= _MAX_ITEMS
-            right = right and all(isinstance(value, bool) or _VALUE.fullmatch(value) for value in values)
+            right = right and all(map(_has_form, values))
         if not right:
             raise Malformed(
                 "release-policy-form", "an authority, claim or value of another form", clause=CLAUSE
@@ -148,8 +157,20 @@ def parse_policy(data: bytes) -> tuple[ReleaseRule, ...]:
     return tuple(rules)
 
 
+def _has_form(value: Value) -> bool:
+    match value:
+        case Number(number):
+            return number in _NUMBERS
+        case str():
+            return _VALUE.fullmatch(value) is not None
+    return isinstance(value, bool)
+
+
 def _condition(claim: str, values: Alternatives) -> dict[str, Any]:
-    equals = [{"claim": claim, "equals": value} for value in sorted(values, key=str)]
+    equals = [
+        {"claim": claim, "equals": value.value if isinstance(value, Number) else value}
+        for value in sorted(values, key=str)
+    ]
     return equals[0] if len(equals) == 1 else {"anyOf": equals}
 
 
@@ -169,6 +190,8 @@ def _read_equals(condition: Any) -> tuple[str, Value]:
     match condition:
         case {"claim": str() as claim, "equals": (str() | bool()) as value} if len(condition) == 2:  # noqa: PLR2004 - the two named
             return claim, value
+        case {"claim": str() as claim, "equals": int() as number} if len(condition) == 2:  # noqa: PLR2004 - the two named
+            return claim, Number(number)
     raise Refused("release-policy-construct", CLAUSE, expected="claim and equals", got="another condition")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attest import strict_toml
+from attest.keyrelease.claim_places import Accepted
 from attest.keyrelease.reference_rules import Imported, export_rules, import_rule
 from attest.keyrelease.release_policy import MAX_POLICY_BYTES, export_policy, parse_policy
 from attest.reference import ReferenceValues
@@ -71,7 +72,9 @@ def import_skr(path: Path, *, as_json: bool = False) -> None:
             "maa_issuer": rule.issuer,
             "maa_policy_hashes": sorted(rule.policy_hashes),
         }
-        print(strict_toml.dump({table: {key: sorted(rule.measurements)}, "quorum": quorum}))
+        values = {name: _plain(value) for name, value in rule.values.items()}
+        print(strict_toml.dump({table: {key: sorted(rule.measurements), **values}, "quorum": quorum}))
+        print(f"# the policy leaves open: {', '.join(f'{table}.{key}' for key in rule.unsaid)}")
 
 
 def _as_dict(rule: Imported) -> dict[str, Any]:
@@ -81,4 +84,10 @@ def _as_dict(rule: Imported) -> dict[str, Any]:
         "tee": rule.tee,
         "policy_hashes": sorted(rule.policy_hashes),
         "measurements": sorted(rule.measurements),
+        "values": {name: _plain(value) for name, value in rule.values.items()},
+        "unsaid": list(rule.unsaid),
     }
+
+
+def _plain(value: Accepted) -> bool | list[Any]:
+    return value if isinstance(value, bool) else sorted(value)

@@ -9,6 +9,7 @@ import pytest
 
 from attest.evidence.maa_claims import AttestationKind, TeeKind
 from attest.keyrelease.release_policy import (
+    Number,
     ReleaseRule,
     export_policy,
     parse_policy,
@@ -88,7 +89,10 @@ def test_a_round_trip() -> None:
         (document({"claim": "a", "equals": "b"}, anyOf=[5]), "release-policy-members"),
         (document({"claim": "a", "equals": "b"}, allOf=[]), "release-policy-members"),
         (document({"claim": "a", "greater": "b"}), "release-policy-construct"),
-        (document({"claim": "a", "equals": 5}), "release-policy-construct"),
+        (document({"claim": "a", "equals": 5.0}), "release-policy-bad-number"),
+        (document({"claim": "a", "equals": None}), "release-policy-construct"),
+        (document({"claim": "a", "equals": -1}), "release-policy-form"),
+        (document({"claim": "a", "equals": 1 << 32}), "release-policy-form"),
         (document({"claim": "a", "equals": "b", "not": True}), "release-policy-construct"),
         (document({"claim": 5, "equals": "b"}), "release-policy-construct"),
         (document(5), "release-policy-construct"),
@@ -138,5 +142,16 @@ def test_policies_that_release_to_nobody_or_anybody() -> None:
         ),
     ):
         with pytest.raises(Malformed) as caught:
-            make()  # type: ignore[no-untyped-call]  # a lambda
+            make()
         assert caught.value.code == "release-policy-form"
+
+
+def test_a_number_is_no_truth_value() -> None:
+    """Python takes 1 for True; a key store does not."""
+    number, truth = (parse_policy(document({"claim": "a", "equals": value})) for value in (1, True))
+    assert number[0].claims == {"a": frozenset({Number(1)})}
+    assert number != truth
+    assert json.loads(export_policy(number))["anyOf"][0]["allOf"] == [{"claim": "a", "equals": 1}]
+    untyped: Any = frozenset({1})
+    with pytest.raises(Malformed, match="release-policy-form"):
+        ReleaseRule(ISSUER, {"a": untyped})

@@ -126,6 +126,11 @@ def test_release_policies_there_and_back(
     snp = ReferenceValues.load(values).snp
     assert snp is not None
     assert rule["measurements"] == sorted(snp.measurements)
+    assert rule["values"]["vmpls"] == sorted(snp.vmpls)
+    assert "min_tcb" in rule["unsaid"]
+    ran = sealgate("reference", "import-skr", str(policy))
+    assert "vmpls = [" in ran.out
+    assert "# the policy leaves open: snp.products, " in ran.out
     assert sealgate("reference", "export-skr", str(policy), "--reference", str(values)).code == 2
     policy.write_text('{"version":"1.0.0","anyOf":[]}')
     assert sealgate("reference", "import-skr", str(policy)).code == 30
