@@ -104,7 +104,8 @@ class _Live:
         """The prompt's next row whose logits are to be reported; None if there is none."""
         params = self.request.params
         row = params.prompt_logprobs_from - 1 + len(self.scored)
-        wanted = params.prompt_logprobs is not None and row < self.sequence.prompt_tokens - 1
+        wanted = params.prompt_logprobs is not None and self.sequence.generated == 0
+        wanted = wanted and row < self.sequence.prompt_tokens - 1
         return row if wanted else None
 
 
