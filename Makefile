@@ -82,6 +82,7 @@ docs: $(DEV_STAMP)  ## regenerate the generated documents
 	$(BIN)/python docs/reference/generate_cli.py
 	$(BIN)/python docs/reference/generate_refusal_codes.py
 	$(BIN)/python docs/reference/generate_settings.py
+	$(BIN)/python docs/reference/generate_transcripts.py
 
 bench: $(DEV_STAMP) $(MODEL)  ## every benchmark, JSON to build/bench
 	$(BIN)/python -m tests.bench.run

@@ -62,7 +62,8 @@ gateway's code never imports: `sealgate runtime ...` is `python -m runtime.cli s
 | 130 | interrupted (Ctrl-C) |
 
 *Refused* is never *unreachable*: a runtime that does not answer gives 1, one that answers and cannot prove
-what it is gives 10. [refusal-codes.md](refusal-codes.md) says which refusal has which code.
+what it is gives 10. [refusal-codes.md](refusal-codes.md) says which refusal has which code, and
+[verify-transcripts.md](verify-transcripts.md) shows what `sealgate verify` prints of each kind of evidence.
 
 **Output.** Standard output holds the answer and nothing else; progress, banners and errors go to standard
 error, so a pipe gets only what was asked for. With `--json` standard output is one JSON document, also when

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -59,6 +59,8 @@ def valid_for(expires: datetime | None, now: datetime) -> str:
     left = expires - now
     if left <= timedelta(0):
         return "ended"
+    if expires.year == MAXYEAR:  # how a certificate says that it has no end (RFC 5280 section 4.1.2.5)
+        return "no end"
     if left >= timedelta(days=2):
         return f"{left.days} d"
     minutes, seconds = divmod(int(left.total_seconds()), 60)

@@ -97,6 +97,7 @@ def test_long_hexadecimal_and_moments_are_shortened() -> None:
 def test_how_long_a_row_holds(left: timedelta, text: str) -> None:
     assert valid_for(NOW + left, NOW) == text
     assert valid_for(None, NOW) == ""
+    assert valid_for(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), NOW) == "no end"
 
 
 def test_errors_are_an_error_line_and_hint_lines() -> None:

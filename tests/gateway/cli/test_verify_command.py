@@ -12,10 +12,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from attest.ear_token import read_ear
 from attest.evidence.bundle import MAX_BUNDLE_BYTES
 from attest.mock.faults import FAULTS, apply_bundle_fault
 from attest.mock.vendor import MockVendor
 from attest.protocol import paths
+from attest.refusal import Refused
+from gateway.identity import signing_key
+from gateway.settings import load_settings
 from tests.gateway.cli.conftest import Ran
 from tests.simulators.mock_peer import TOLD_BY_PEERS, MockPeer
 
@@ -194,3 +198,40 @@ def test_no_such_bundle(sealgate: Command, trusted: Path) -> None:
 
 def test_a_nonce_for_a_url_is_wrong_usage(sealgate: Command, trusted: Path) -> None:
     assert sealgate("verify", "http://127.0.0.1:1", "--nonce", NONCE).code == 2
+
+
+def test_what_ends_first_is_named(sealgate: Command, trusted: Path, saved: Path) -> None:
+    """The row with the earliest end is the verdict's end."""
+    document = sealgate("verify", str(saved), "--json").document
+    assert document["ends_first"]["expires"] == document["valid_until"]
+    text = sealgate("verify", str(saved)).out
+    assert f"ends first  {document['ends_first']['name']}" in text
+
+
+def test_the_result_is_signed_by_the_key_that_was_named(
+    sealgate: Command, trusted: Path, saved: Path, tmp_path: Path
+) -> None:
+    """The gateway's own key signs unless another is named, and one that was named is never made up."""
+    token, other = tmp_path / "ear.jwt", tmp_path / "other.pem"
+    missing = sealgate("verify", str(saved), "--ear", str(token), "--ear-key", str(other))
+    assert missing.code == 1
+    assert not token.exists()
+    assert not other.exists()
+    assert sealgate("verify", str(saved), "--ear", str(token)).code == 0
+    own = signing_key.load(load_settings().signing_key_file)
+    claims = read_ear(token.read_text().strip(), own.public_key(), now=datetime.now(UTC))
+    assert claims["submods"]["cpu"]["ear.status"] == "contraindicated"
+    key = signing_key.load_or_create(other)
+    assert sealgate("verify", str(saved), "--ear", str(token), "--ear-key", str(other)).code == 0
+    read_ear(token.read_text().strip(), key.public_key(), now=datetime.now(UTC))
+    with pytest.raises(Refused, match="ear-signature"):
+        read_ear(token.read_text().strip(), own.public_key(), now=datetime.now(UTC))
+
+
+def test_no_result_of_what_was_refused(
+    sealgate: Command, trusted: Path, peer: MockPeer, tmp_path: Path
+) -> None:
+    path, token = tmp_path / "lie.json", tmp_path / "ear.jwt"
+    path.write_bytes(apply_bundle_fault("debug-guest", peer.world, NONCE))
+    assert sealgate("verify", str(path), "--ear", str(token)).code == 10
+    assert not token.exists()

@@ -20,6 +20,7 @@ from tests.simulators.mock_peer import MockPeer
 from tests.simulators.verify_cases import CASES, SUMMER, VerifyCase, certificate_table
 
 Command = Callable[..., Ran]
+TRANSCRIPTS = (Path(__file__).parents[3] / "docs/reference/verify-transcripts.md").read_text()
 GENUINE = {case.title: case for case in CASES}
 QUOTE = GENUINE["TDX quote with its event log"]
 GPU = GENUINE["NVIDIA GPU"]
@@ -68,13 +69,16 @@ def test_genuine_evidence_of_each_kind(on_case: Callable[..., Ran], case: Verify
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_what_people_read(on_case: Callable[..., Ran], case: VerifyCase) -> None:
-    """In 100 columns: the parts, the verdict, and of a refusal its code."""
+    """In 100 columns: the parts, the verdict, and of a refusal its code; as the reference shows it."""
     ran = on_case(case)
     assert ran.code == case.exit_code
     assert max(map(len, ran.out.splitlines())) <= 100
-    assert ("not appraised" in ran.out) is not case.code
+    assert ("not appraised" in ran.out) is (not case.code)
     assert (f"refused: {case.code}" in ran.out) is bool(case.code)
-    assert ("ends first" in ran.out) is not case.code
+    assert ("ends first" in ran.out) is (not case.code)
+    shown = "\n".join(line.rstrip() for line in ran.out.splitlines())
+    assert f"## {case.title}\n" in TRANSCRIPTS
+    assert f"\n{shown}\n```\n\nExit code {ran.code}.\n" in TRANSCRIPTS
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.code], ids=str)
@@ -203,6 +207,15 @@ def test_a_nonce_that_is_none(on_case: Callable[..., Ran], more: list[str]) -> N
 def test_an_accepted_value_that_is_none(on_case: Callable[..., Ran], value: str) -> None:
     """An index of a PCR and a SHA-256 value."""
     assert on_case(AZURE, "--pcr", value).code == 2
+
+
+@pytest.mark.parametrize(("size", "code"), [(767, "tpm-pcrs-truncated"), (769, "tpm-pcrs-trailing-bytes")])
+def test_pcrs_of_another_number(on_case: Callable[..., Ran], tmp_path: Path, size: int, code: str) -> None:
+    """24 values of 32 bytes, and nothing before or behind them."""
+    pcrs = tmp_path / "other.bin"
+    pcrs.write_bytes(bytes(size))
+    ran = on_case(AZURE, "--tpm-pcrs", str(pcrs), "--json")
+    assert (ran.code, ran.document["refusal"]["code"]) == (30, code)
 
 
 def test_azure_on_tdx_needs_the_quotes_collateral(on_case: Callable[..., Ran], tmp_path: Path) -> None:
