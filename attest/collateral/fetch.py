@@ -1,9 +1,9 @@
 """Ask the vendors' services: the only module of ``attest`` that touches the network.
 
-Hosts are on a list, answers have bounds of size and time, redirects are not followed, and the environment's
-proxies count only if the operator says so. What a service says "later" to (429, 503) is asked again, a few
-times and politely; anything else is a refusal. The certificates of TLS prove who answered and nothing more:
-what came is judged by its own signatures.
+Hosts are on a list, answers have bounds of size and time, redirects are not followed, cookies are not kept,
+and the environment's proxies count only if the operator says so. What a service says "later" to (429, 503) is
+asked again, a few times and politely; anything else is a refusal. The certificates of TLS prove who answered
+and nothing more: what came is judged by its own signatures.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 from urllib.parse import urlsplit
 
 import httpx2
 
+from attest.collateral.deadline import Deadline
 from attest.collateral.items import Item, Service
-from attest.refusal import Refused
+from attest.refusal import Malformed, Refused
 
 _CLAUSE: Final = "docs/reference/collateral.md"
 _LATER: Final = frozenset({429, 502, 503, 504})
@@ -96,6 +98,7 @@ class Fetcher:
         for attempt in range(1, self._settings.attempts + 1):
             answer = self._ask(url, item)
             if answer.status == _OK:
+                _require_plain(answer.headers)
                 return item.keep(answer.headers, answer.body)
             if answer.status not in _LATER:
                 is_redirect = answer.status // 100 == _REDIRECT
@@ -132,16 +135,22 @@ class Fetcher:
         if item.content_type is not None:
             headers["content-type"] = item.content_type
         method = "GET" if item.body is None else "POST"
-        deadline = self._clock() + self._settings.timeout_s
+        seconds = self._settings.timeout_s
+        end, deadline = self._clock() + seconds, Deadline(seconds)
+        asked = self._http().stream(
+            method, url, content=item.body, headers=headers, extensions={"trace": deadline.opened}
+        )
         try:
-            with self._http().stream(method, url, content=item.body, headers=headers) as response:
-                body = self._read(response, item, deadline)
+            with deadline, asked as response:
+                body = self._read(response, item, end)
                 return _Answer(
                     response.status_code, {k.lower(): v for k, v in response.headers.items()}, body
                 )
         except httpx2.TimeoutException as error:
             raise self._late(item) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+            if deadline.passed:
+                raise self._late(item) from error
             raise Refused(
                 "collateral-unreachable", _CLAUSE, expected=f"{item.key}: an answer", got=type(error).__name__
             ) from error
@@ -149,19 +158,22 @@ class Fetcher:
     def _http(self) -> httpx2.Client:
         """Made once: reading the roots of TLS takes longer than most answers. Two made at once do no harm."""
         if self._client is None:
+            # A connection is used once: an exchange that takes too long is ended with it.
             self._client = httpx2.Client(
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 follow_redirects=False,
+                limits=httpx2.Limits(max_keepalive_connections=0),
                 timeout=self._settings.timeout_s,
                 trust_env=self._settings.use_environment_proxies,
             )
         return self._client
 
     def close(self) -> None:
-        """Give up kept connections."""
+        """Give up the client."""
         if self._client is not None:
             self._client.close()
 
-    def _read(self, response: httpx2.Response, item: Item, deadline: float) -> bytes:
+    def _read(self, response: httpx2.Response, item: Item, end: float) -> bytes:
         body = bytearray()
         for data in response.iter_raw():
             body += data
@@ -172,7 +184,7 @@ class Fetcher:
                     expected=f"{item.key}: at most {item.max_bytes} bytes",
                     got="more",
                 )
-            if self._clock() > deadline:
+            if self._clock() > end:
                 raise self._late(item)
         return bytes(body)
 
@@ -186,6 +198,13 @@ class _Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+def _require_plain(headers: Mapping[str, str]) -> None:
+    """Bytes as they were signed: we ask for no encoding, and one that comes nevertheless is not undone."""
+    encoding = headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise Malformed("collateral-answer", "an encoding that was not asked for", clause=_CLAUSE)
 
 
 def _require_address(service: Service, address: str) -> None:

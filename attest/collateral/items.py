@@ -35,7 +35,7 @@ Headers = Mapping[str, str]
 
 MAX_JWKS_BYTES: Final = 1024 * 1024
 _TURIN_HWID_BYTES: Final = 8
-_RIM_NAME: Final = re.compile(r"[A-Za-z0-9_.]{1,160}", re.ASCII)
+_RIM_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,159}", re.ASCII)
 _MAA_HOST: Final = re.compile(r"https://([a-z0-9.-]{1,200})", re.ASCII)
 _DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
 

@@ -41,6 +41,7 @@ class Answer:
         delay_s: before it begins.
         drip: send the body for ever.
         cut: announce more bytes than are sent.
+        slow_head: send a header line now and then, for ever.
     """
 
     body: bytes = b""
@@ -49,6 +50,7 @@ class Answer:
     delay_s: float = 0.0
     drip: bool = False
     cut: bool = False
+    slow_head: bool = False
 
 
 Ask = Callable[[str, bytes], Answer]
@@ -66,6 +68,7 @@ class CollateralServices:
         self.answers = dict(answers)
         self.faults: list[Answer] = []
         self.asked: list[str] = []
+        self.cookies: list[str | None] = []
         self._ocsp = {ocsp.load_der_ocsp_response(each).serial_number: each for each in ocsp_answers}
 
     def answer(self, path: str, body: bytes) -> Answer:
@@ -84,6 +87,7 @@ class CollateralServices:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(handler) -> None:  # noqa: N805 - the library's name; self is the services
+                self.cookies.append(handler.headers["cookie"])
                 _send(handler, self.answer(handler.path, b""))
 
             def do_POST(handler) -> None:  # noqa: N805
@@ -113,6 +117,12 @@ def _send(handler: BaseHTTPRequestHandler, answer: Answer) -> None:
     handler.send_response(answer.status)
     for name, value in answer.headers.items():
         handler.send_header(name, value)
+    try:
+        while answer.slow_head:
+            handler.wfile.write(b"X-Patience: 1\r\n")
+            time.sleep(0.05)
+    except OSError:
+        return  # the client has had enough
     if not answer.drip:
         handler.send_header("content-length", str(len(answer.body) + (10 if answer.cut else 0)))
     handler.end_headers()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -84,6 +85,8 @@ def test_an_answer(world: World) -> None:
         (Answer(drip=True), "collateral-too-large"),
         (Answer(b"lis", cut=True), "collateral-unreachable"),
         (Answer(b"list", delay_s=1.0), "collateral-timeout"),
+        (Answer(slow_head=True), "collateral-timeout"),
+        (Answer(b"list", headers={"content-encoding": "gzip"}), "collateral-answer"),
     ],
 )
 def test_faults(world: World, fault: Answer, code: str) -> None:
@@ -91,6 +94,22 @@ def test_faults(world: World, fault: Answer, code: str) -> None:
     world.services.faults = [fault]
     assert world.code(timeout_s=0.4) == code
     assert len(world.services.asked) == 1
+
+
+def test_a_byte_now_and_then_is_no_answer(world: World) -> None:
+    """The time is that of the whole answer, its head included: nobody holds us longer."""
+    world.services.faults = [Answer(slow_head=True)]
+    begun = time.monotonic()
+    assert world.code(timeout_s=0.3) == "collateral-timeout"
+    assert time.monotonic() - begun < 5
+
+
+def test_no_cookies(world: World) -> None:
+    """What a service would know us by is not kept."""
+    world.services.answers[CRL.path] = Answer(b"list", headers={"set-cookie": "who=me; Path=/"})
+    fetcher = world.fetcher()
+    assert fetcher.fetch(CRL) == fetcher.fetch(CRL) == b"list"
+    assert world.services.cookies == [None, None]
 
 
 def test_largest_answer(world: World) -> None:
@@ -177,7 +196,7 @@ def test_issuers_that_are_no_address(issuer: str) -> None:
     assert refusal.value.code == "collateral-name"
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..%2f", "A" * 161, "a b"])
+@pytest.mark.parametrize("name", ["", "a/b", "..%2f", "..", ".a", "A" * 161, "a b"])
 def test_names_of_golden_values(name: str) -> None:
     """What may stand in an address, and nothing else."""
     with pytest.raises(Malformed) as refusal:
