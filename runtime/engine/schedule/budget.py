@@ -1,13 +1,15 @@
 """How much of a prompt a step may read while others wait for their next token.
 
-A step that only decodes takes a certain time; reading prompts adds to it. The time a step may take is
+A step that only decodes takes a certain time; reading prompts adds to it. The time a step may take lies
+between
 
-    comfort    a stretch of what decoding alone takes, while few prompt tokens wait;
-    bound      the stated time between tokens, once what waits would take longer than ``patience_s`` to
-               read at that pace: budget follows load, since a queue that only grows helps nobody;
+    comfort    a stretch of what decoding alone takes, and
+    bound      the stated time between tokens,
 
-and in between as the pressure is. The room for prompt rows is what the cost model leaves of that time.
-Where nobody decodes nobody is delayed, and a step reads as many rows as it can hold.
+nearer to the bound the longer prompts have had to wait: budget follows load, since a queue that only grows
+helps nobody. It follows slowly. One long prompt must not change the pace of everyone's tokens; many of them
+in a row must. The room for prompt rows is what the cost model leaves of that time. Where nobody decodes
+nobody is delayed, and a step reads as many rows as it can hold.
 """
 
 from __future__ import annotations
@@ -30,21 +32,24 @@ class BudgetSettings:
     Args:
         step_rows: rows of any step, decoding ones included.
         between_tokens_s: the stated time between tokens; None states none but ``most_stretch``.
-        stretch: how much longer than decoding alone a step may take while little waits; math.inf always
-            fills the step, i.e. turns the adaptive budget off.
-        most_stretch: the same while much waits, where ``between_tokens_s`` does not say.
-        patience_s: prompt tokens waiting for less than this are little.
-        least_rows: prompt rows that a step always has room for, whatever the time, so that prompts get on.
-        multiple: pieces of prompts are a multiple of so many rows, as products of matrices like them.
+        stretch: how much longer than decoding alone a step may take in comfort; math.inf always fills the
+            step, i.e. turns the adaptive budget off.
+        most_stretch: the same at the bound, where ``between_tokens_s`` does not say.
+        patience_s: what waits may take this long to read before the step's time begins to grow.
+        adapt_s: of much waiting take the step's time from comfort to the bound.
+        least_rows: prompt rows that a step always has room for, whatever the time, so that prompts get on;
+            and the smallest piece.
+        multiple: larger pieces of prompts are a multiple of so many rows, as products of matrices like them.
     """
 
     step_rows: int = 1024
     between_tokens_s: float | None = None
-    stretch: float = 1.4
-    most_stretch: float = 4.0
-    patience_s: float = 1.0
-    least_rows: int = 16
-    multiple: int = 16
+    stretch: float = 1.5
+    most_stretch: float = 2.0
+    patience_s: float = 0.5
+    adapt_s: float = 15.0
+    least_rows: int = 4
+    multiple: int = 8
 
 
 class Room:
@@ -67,15 +72,25 @@ class Room:
         self.taken = 0
         self.pairs = 0
 
-    def take(self, start: int, pending: int) -> int:
-        """Rows for a prompt with ``start`` positions behind it and ``pending`` to go; 0 if none are left."""
-        most = min(pending, self.rows - self.taken)
-        least = 0 if self.taken else self._least
-        rows = min(most, max(least, self._fitting(start)))
-        if rows < pending and rows > self._multiple:
-            rows -= rows % self._multiple
-        elif rows < pending and self.taken:
+    def take(self, start: int, pending: int, others: int = 0) -> int:
+        """Rows for a prompt.
+
+        Args:
+            start: positions it has behind it.
+            pending: tokens it has to go.
+            others: tokens that prompts after it would run. Up to half of the room is left to them, so that
+                a short prompt is not kept waiting until a long one is read.
+
+        Returns:
+            Rows; 0 if there are none left for this prompt.
+        """
+        fitting = self._fitting(start)
+        least = min(pending, self._least)
+        rows = min(pending, self.rows - self.taken, max(fitting - min(fitting // 2, others), least))
+        if self.taken and fitting < least:
             return 0  # a sliver: the next step has room for a piece
+        if self._multiple < rows < pending:
+            rows -= rows % self._multiple
         pairs = rows * start + rows * (rows + 1) // 2
         self.taken += rows
         self.pairs += pairs
@@ -87,12 +102,12 @@ class Room:
         """Whether there is room for a piece of a prompt."""
         if not self.taken:
             return self.rows > 0
-        return self.rows > self.taken and self._fitting(0) >= self._multiple
+        return self.rows > self.taken and self._fitting(0) >= self._least
 
     def _fitting(self, start: int) -> int:
         """The most rows whose time fits: rows * row + pair * (rows * start + rows**2 / 2) <= seconds."""
         if self._seconds == math.inf:
-            return self.rows
+            return self.rows - self.taken
         if self._seconds <= 0:
             return 0
         pair, row = self._cost.pair, self._cost.prompt_row + self._cost.pair * start
@@ -111,6 +126,8 @@ class Budget:
     def __init__(self, settings: BudgetSettings, model: CostModel) -> None:
         self._settings = settings
         self._model = model
+        self._pressure = 0.0  # 0 in comfort, 1 at the bound
+        self._drain_s = 0.0  # how long the backlog of the last plan takes at its pace
         self._overrun = 1.0  # how far steps go beyond their prediction, at about the 95th percentile
 
     @property
@@ -128,13 +145,14 @@ class Budget:
         """
         settings = self._settings
         rows = settings.step_rows - decodes
+        self._drain_s = 0.0
         seconds = self._prompt_seconds(decodes, cached, backlog) if decodes and backlog else math.inf
         return Room(rows, seconds, settings.least_rows, settings.multiple, self._model)
 
     def rows_per_second(self, decodes: int, cached: int) -> float:
-        """Prompt rows read per second under pressure, beside so much decoding."""
+        """Prompt rows read per second beside so much decoding."""
         alone = self._model.cost.of(StepLoad(0, decodes, cached, 0))
-        room = self.room(decodes, cached, 1 << 40)
+        room = self.room(decodes, cached, 1)
         rows = room.take(0, self._settings.step_rows)
         taken = self._model.cost.of(StepLoad(rows, 0, 0, room.pairs)) - self._model.cost.fixed
         return rows / (alone + taken)
@@ -143,6 +161,8 @@ class Budget:
         """Learn from a step: what it cost, and how far beyond its prediction it went."""
         if seconds <= 0:
             return
+        late = max(-1.0, min(1.0, self._drain_s / self._settings.patience_s - 1.0))
+        self._pressure = max(0.0, min(1.0, self._pressure + late * seconds / self._settings.adapt_s))
         beyond = seconds > predicted * self._overrun
         self._overrun += _CALM * (0.95 if beyond else -0.05)
         self._overrun = min(_MOST_OVERRUN, max(1.0, self._overrun))
@@ -155,8 +175,7 @@ class Budget:
             return math.inf
         bound = settings.between_tokens_s or alone * settings.most_stretch
         comfort = min(bound, alone * settings.stretch)
-        room = max(comfort - alone, _LEAST_SECONDS)
-        # At the comfortable pace, each step of ``comfort`` seconds reads ``room`` seconds' worth.
-        drain = backlog * self._model.cost.prompt_row / room * comfort
-        pressure = min(1.0, max(0.0, drain / settings.patience_s - 1.0))
-        return (comfort + (bound - comfort) * pressure) / self._overrun - alone
+        target = comfort + (bound - comfort) * self._pressure
+        work = backlog * self._model.cost.prompt_row
+        self._drain_s = work * target / max(target - alone, _LEAST_SECONDS)
+        return target / self._overrun - alone

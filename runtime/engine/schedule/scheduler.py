@@ -65,7 +65,8 @@ class Scheduler:
         self._ended: list[Sequence] = []
         self._out: Step | None = None
         self._now = 0.0  # as last heard
-        self._short = False  # whether this plan had to take pages back: then it gives none to newcomers
+        self._short = False  # whether this plan took pages back: then it gives none to newcomers
+        self._blocked = False  # whether the one whose turn it is found no pages: then no room is left for it
 
     @property
     def idle(self) -> bool:
@@ -122,9 +123,11 @@ class Scheduler:
         self._expire(now)
         items: list[Scheduled] = []
         reading: list[Sequence] = []
+        self._short = False
         preemptions = self.counts.preemptions
         cached = self._plan_decodes(items, reading)
-        self._short = self.counts.preemptions > preemptions
+        if self.counts.preemptions > preemptions:
+            self._short = True
         decodes = len(items)
         backlog = self.waiting.pending
         for sequence in reading:
@@ -258,11 +261,21 @@ class Scheduler:
 
     def _plan_prompts(self, items: list[Scheduled], reading: list[Sequence], room: Room, now: float) -> None:
         """Plan pieces of prompts, started ones before new ones unless a new one is more urgent."""
+        left = sum(sequence.pending for sequence in reading)
         for sequence in self._prompts(reading, room, now):
-            rows = room.take(sequence.computed, sequence.pending)
+            pending = sequence.pending
+            left = max(0, left - pending)
+            rows = room.take(sequence.computed, pending, left + self._startable)
             if rows == 0:
                 return
-            items.append(Scheduled(sequence, sequence.computed, rows, rows == sequence.pending))
+            items.append(Scheduled(sequence, sequence.computed, rows, rows == pending))
+
+    @property
+    def _startable(self) -> int:
+        """Tokens of waiting prompts that could start, as far as one knows before trying."""
+        if self._short or self._blocked or len(self.running) >= self.settings.max_running:
+            return 0
+        return self.waiting.pending
 
     def _prompts(self, reading: list[Sequence], room: Room, now: float) -> Iterator[Sequence]:
         urgency = self.waiting.urgency
@@ -283,7 +296,9 @@ class Scheduler:
             if sequence is None or (above is not None and self.waiting.urgency(sequence, now) <= above):
                 return
             if not self._start(sequence, now):
+                self._blocked = True
                 return
+            self._blocked = False
             yield sequence
 
     def _start(self, sequence: Sequence, now: float) -> bool:
