@@ -53,7 +53,9 @@ def verify(
     collateral: Annotated[Path | None, _raw("The quote's collateral, JSON.", "--collateral")] = None,
     event_log: Annotated[Path | None, _raw("Event log (CCEL) of the TD.", "--event-log")] = None,
     azure_paravisor: Annotated[bool, _raw("The quote is an Azure TD's.", "--azure-paravisor")] = False,
-    nvidia: Annotated[Path | None, _raw("GPU evidence, JSON or a report; with --rim.", "--nvidia")] = None,
+    nvidia: Annotated[
+        list[Path] | None, _raw("Evidence of GPUs or switches, JSON or one report; with --rim.", "--nvidia")
+    ] = None,
     chain: Annotated[Path | None, _raw("PEM chain of a single GPU report.", "--gpu-chain")] = None,
     arch: Annotated[str | None, _raw("HOPPER, BLACKWELL or LS10.", "--gpu-arch")] = None,
     rim: Annotated[list[Path] | None, _raw("Golden values, as often as needed.", "--rim")] = None,
@@ -95,7 +97,7 @@ def verify(
         collateral=collateral,
         event_log=event_log,
         azure_paravisor=azure_paravisor,
-        nvidia=nvidia,
+        nvidia=tuple(nvidia or ()),
         chain=chain,
         arch=arch,
         rims=tuple(rim or ()),

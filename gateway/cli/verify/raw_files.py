@@ -15,6 +15,7 @@ from attest.evidence.pem import read_certificates
 from attest.evidence.rim import Rim, parse_xml
 from attest.evidence.spdm import SpdmReport
 from attest.refusal import Malformed, Unsupported
+from attest.statement import MAX_DEVICES
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 _CLAUSE: Final = "NVIDIA attestation SDK, serialised evidence"
@@ -49,7 +50,7 @@ def certificates(path: Path | None) -> tuple[bytes, ...]:
 
 
 def gpu_devices(
-    data: bytes,
+    files: Sequence[bytes],
     chain: Path | None,
     arch: str | None,
     rims: Sequence[bytes],
@@ -58,7 +59,8 @@ def gpu_devices(
     """Devices with the golden values that are about their versions.
 
     Args:
-        data: a list of ``{"arch", "certificate", "evidence", "nonce"}``, or one SPDM request and response.
+        files: lists of ``{"arch", "certificate", "evidence", "nonce"}``, as NVIDIA's tools write one for a
+            machine's GPUs and one for its switches; or, with a chain, one SPDM request and response.
         chain: of a single report, PEM.
         arch: of a single report; default ``HOPPER``.
         rims: golden values for any of them.
@@ -69,9 +71,14 @@ def gpu_devices(
         Unsupported: ``gpu-arch``.
     """
     if chain is not None:
-        devices = [GpuEvidence(_arch(arch or "HOPPER"), data, read(chain))]
+        if len(files) != 1:
+            raise Malformed("gpu-evidence-form", "one chain, and not one report", clause=_CLAUSE)
+        devices = [GpuEvidence(_arch(arch or "HOPPER"), files[0], read(chain))]
     else:
-        devices = [_device(item) for item in _list(data)]
+        items = [item for data in files for item in _list(data)]
+        if len(items) > MAX_DEVICES:
+            raise Malformed("gpu-evidence-form", f"more than {MAX_DEVICES} devices", clause=_CLAUSE)
+        devices = [_device(item) for item in items]
     by_version = {Rim.read(parse_xml(rim)).version.upper(): rim for rim in rims}
     return [(device, _collateral(device, by_version, ocsp)) for device in devices]
 

@@ -25,7 +25,7 @@ def judge_devices(task: Task) -> Facts:
     roots = NvidiaRoots(task.roots.nvidia, mock.gpu_device_root_sha256, mock.gpu_rim_root_sha256)
     rims, answers = tuple(map(read, files.rims)), tuple(map(read, files.ocsp))
     with task.checks.step("GPU evidence format", "NVIDIA attestation SDK, serialised evidence"):
-        devices = gpu_devices(read(files.nvidia), files.chain, files.arch, rims, answers)
+        devices = gpu_devices([read(file) for file in files.nvidia], files.chain, files.arch, rims, answers)
     nonce = nonce_bytes(files.nonce)
     verified = []
     for number, (evidence, collateral) in enumerate(devices):

@@ -35,7 +35,7 @@ class RawFiles:
     Args:
         snp: SEV-SNP report.
         tdx: TDX quote.
-        nvidia: GPU evidence: the JSON of NVIDIA's tools, or one binary report.
+        nvidia: evidence of GPUs and switches: JSON of NVIDIA's tools, or one binary report.
         nras: answer of NVIDIA's attestation service.
         maa: token of Azure Attestation.
         azure: report of Azure's paravisor (HCL).
@@ -63,7 +63,7 @@ class RawFiles:
 
     snp: Path | None = None
     tdx: Path | None = None
-    nvidia: Path | None = None
+    nvidia: tuple[Path, ...] = ()
     nras: Path | None = None
     maa: Path | None = None
     azure: Path | None = None
@@ -95,7 +95,7 @@ class RawFiles:
         Raises:
             Failure: usage, if two were, or a part without its whole, or a whole without its parts.
         """
-        named = [kind for kind in _NEEDS if getattr(self, kind) is not None]
+        named = [kind for kind in _NEEDS if getattr(self, kind) not in (None, ())]
         if named == ["azure", "tdx"]:  # the hardware's word on an Azure TD is a quote of its own
             named = ["azure"]
         if len(named) > 1:

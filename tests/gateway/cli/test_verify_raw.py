@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import pytest
 from attest.evidence.bundle import Bundle
 from attest.evidence.certificate_table import ARK, ASK, VCEK
 from attest.evidence.cpu import SnpEvidence
+from attest.mock.machine import MockBoard
+from attest.mock.nvidia_board import devices_of
 from attest.mock.vendor import MockVendor
 from attest.reference import ReferenceValues
 from gateway.cli.verify.raw_options import RawFiles
@@ -145,6 +149,83 @@ def test_a_mock_counts_only_where_the_trust_file_names_it(
     ran = sealgate(*command, "--trust", str(trust))
     assert (ran.code, ran.document["facts"]["vendor"]) == (0, "mock")
     assert sealgate(*command).code == 10
+
+
+@dataclass(frozen=True)
+class SavedBoard:
+    """Eight GPUs and four switches as NVIDIA's tools save them: a file of each kind, and golden values."""
+
+    gpus: Path
+    switches: Path
+    rest: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def board(peer: MockPeer, tmp_path_factory: pytest.TempPathFactory) -> SavedBoard:
+    folder = tmp_path_factory.mktemp("board")
+    own = peer.world.machine.board
+    assert own is not None
+    machine = replace(peer.world.machine, board=MockBoard(own.vendor, devices_of(8)))
+    bundle = Bundle.parse(replace(peer.world, machine=machine).answer("5a" * 32))
+    assert bundle.nvidia is not None
+    for kind in ("nvidia-gpu", "nvidia-switch"):
+        devices = [
+            {
+                "arch": device.evidence.arch,
+                "certificate": base64.b64encode(device.evidence.certificate_chain).decode(),
+                "evidence": base64.b64encode(device.evidence.report).decode(),
+                "nonce": "",
+            }
+            for device in bundle.devices
+            if device.kind == kind
+        ]
+        (folder / f"{kind}.json").write_text(json.dumps(devices))
+    rest = ["--trust", str(folder / "trust.toml")]
+    (folder / "trust.toml").write_text(peer.trust.toml())
+    for number, rim in enumerate(bundle.nvidia.rims.values()):
+        (folder / f"{number}.xml").write_bytes(rim)
+        rest += ["--rim", str(folder / f"{number}.xml")]
+    return SavedBoard(folder / "nvidia-gpu.json", folder / "nvidia-switch.json", tuple(rest))
+
+
+def test_a_board_is_one_set_with_its_switches(sealgate: Command, board: SavedBoard) -> None:
+    """``--nvidia`` for the GPUs and for the switches; half of a board is refused, and a device twice."""
+    gpus, switches = ["--nvidia", str(board.gpus)], ["--nvidia", str(board.switches)]
+    ran = sealgate("verify", *gpus, *switches, *board.rest, "--json")
+    assert ran.code == 0
+    assert list(ran.document["facts"]) == [f"device {number}" for number in range(12)]
+    assert ran.document["checks"][-1]["got"] == "12 devices"
+    for wrong in ([*gpus], [*switches], [*gpus, *gpus, *switches]):
+        ran = sealgate("verify", *wrong, *board.rest, "--json")
+        assert (ran.code, ran.document["checks"][-1]["part"]) == (10, ["devices"])
+
+
+@pytest.mark.parametrize(
+    ("text", "exit_code"),
+    [
+        ("{}", 30),
+        ("[]", 30),
+        ("[1]", 30),
+        (json.dumps([{"arch": "HOPPER", "certificate": "", "evidence": "%"}]), 30),
+        (json.dumps([{"arch": "AMPERE", "certificate": "", "evidence": ""}]), 20),
+        (json.dumps([{"arch": "AMPERE", "certificate": "", "evidence": ""}] * 65), 30),  # before any is read
+    ],
+)
+def test_what_is_no_list_of_devices(
+    sealgate: Command, board: SavedBoard, tmp_path: Path, text: str, exit_code: int
+) -> None:
+    """Nothing in such a file is taken for a device."""
+    path = tmp_path / "evidence.json"
+    path.write_text(text)
+    ran = sealgate("verify", "--nvidia", str(path), *board.rest, "--json")
+    assert ran.code == exit_code
+    assert ran.document["refusal"]["code"] == ("gpu-arch" if exit_code == 20 else "gpu-evidence-form")
+
+
+def test_one_chain_is_about_one_report(sealgate: Command, board: SavedBoard) -> None:
+    """With ``--gpu-chain`` the evidence is one binary report."""
+    both = ["--nvidia", str(board.gpus), "--nvidia", str(board.switches), "--gpu-chain", str(board.gpus)]
+    assert sealgate("verify", *both, *board.rest, "--json").document["refusal"]["code"] == "gpu-evidence-form"
 
 
 def test_reference_values_appraise_raw_evidence(on_case: Callable[..., Ran], tmp_path: Path) -> None:
