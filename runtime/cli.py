@@ -115,8 +115,8 @@ def serve(
         bool, typer.Option("--dev", help="Stand on the MOCK TEE, which protects nothing.")
     ] = False,
     engine: Annotated[
-        Literal["simple", "stub"], typer.Option(help="With --dev, stub answers a fixed text.")
-    ] = "simple",
+        Literal["sealgate", "stub"], typer.Option(help="With --dev, stub answers a fixed text.")
+    ] = "sealgate",
     fault: Annotated[str | None, typer.Option(help="With --dev: lie on purpose, by name.")] = None,
     record_bytes: Annotated[
         Path | None, typer.Option(help="With --dev: append every byte received to this file.")
@@ -128,7 +128,11 @@ def serve(
         Path | None, typer.Option(help="Folder of the policy bundle to state.", exists=True, file_okay=False)
     ] = None,
     padding: Annotated[Literal["bucket", "none"], typer.Option(help="Sizes of sealed answers.")] = "bucket",
-    max_batch: Annotated[int, typer.Option(help="Sequences decoded together.", min=1)] = 8,
+    weights: Annotated[
+        Literal["float32", "bf16", "int8"],
+        typer.Option(help="How weights are held: exact, half-width, or smallest and fastest."),
+    ] = "bf16",
+    max_batch: Annotated[int, typer.Option(help="Sequences decoded together.", min=1, max=512)] = 64,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine.", min=1)] = None,
     tee: Annotated[Literal["snp", "tdx"], typer.Option(help="The CPU TEE that this runs in.")] = "snp",
     gpus: Annotated[
@@ -140,7 +144,7 @@ def serve(
     ] = "warning",
 ) -> None:
     """Serve a model inside a TEE; one JSON line on standard output says when it listens."""
-    if not dev and (engine != "simple" or fault is not None or record_bytes is not None):
+    if not dev and (engine != "sealgate" or fault is not None or record_bytes is not None):
         raise typer.BadParameter("--engine stub, --fault and --record-bytes need --dev")
     options = settings.ServeSettings(
         host=host,
@@ -153,7 +157,12 @@ def serve(
         gpus=gpus,
         log_level=log_level,
     )
-    common: dict[str, Any] = {"max_batch": max_batch, "threads": threads, "policy_folder": policies}
+    common: dict[str, Any] = {
+        "weights": weights,
+        "max_batch": max_batch,
+        "threads": threads,
+        "policy_folder": policies,
+    }
     with _loading(model) as common["progress"]:
         if dev:
             from runtime import dev as mock  # noqa: PLC0415 only here is the mock TEE within reach

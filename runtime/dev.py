@@ -36,9 +36,10 @@ from runtime.serve import AttestationOf, compose, load_served_model, run
 from runtime.settings import ServeSettings
 
 if TYPE_CHECKING:
+    from runtime.engine.run.weights import WeightMode
     from runtime.model.loaded import Progress
 
-EngineName = Literal["simple", "stub"]
+EngineName = Literal["sealgate", "stub"]
 
 STUB_TEXT: Final = "This is a fixed answer: no model runs behind the stub engine. "
 _STUB_CONTEXT: Final = 32_768
@@ -48,10 +49,11 @@ def serve(
     model: str,
     settings: ServeSettings,
     *,
-    engine: EngineName = "simple",
+    engine: EngineName = "sealgate",
     fault: str | None = None,
     record_bytes: Path | None = None,
-    max_batch: int = 8,
+    weights: WeightMode = "bf16",
+    max_batch: int = 64,
     threads: int | None = None,
     policy_folder: Path | None = None,
     progress: Progress | None = None,
@@ -64,6 +66,7 @@ def serve(
         engine: ``stub`` answers a fixed text without loading the model whose digests it states.
         fault: a name in ``attest.mock.faults``: lie so.
         record_bytes: append every byte received to this file.
+        weights: how they are held.
         max_batch: sequences decoded together.
         threads: of the CPU engine.
         policy_folder: whose digest the statement names.
@@ -78,7 +81,9 @@ def serve(
     if engine == "stub":
         served = stub_model(model)
     else:
-        served = load_served_model(model, max_batch=max_batch, threads=threads, progress=progress)
+        served = load_served_model(
+            model, weights=weights, max_batch=max_batch, threads=threads, progress=progress
+        )
     attester = MockAttester(installed_machine(runtime_settings.home(), settings.tee, settings.gpus))
     app = compose(
         served, attester, settings, policy_folder=policy_folder, attestation_of=_attestation_of(attester, lie)

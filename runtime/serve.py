@@ -35,6 +35,7 @@ from runtime.identity import RuntimeIdentity
 from runtime.settings import ServeSettings
 
 if TYPE_CHECKING:
+    from runtime.engine.run.weights import WeightMode
     from runtime.model.loaded import Progress
 
 _BACKLOG: Final = 2048
@@ -50,25 +51,31 @@ def now() -> datetime:
 
 
 def load_served_model(
-    name: str, *, max_batch: int = 8, threads: int | None = None, progress: Progress | None = None
+    name: str,
+    *,
+    weights: WeightMode = "bf16",
+    max_batch: int = 64,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> ServedModel:
-    """Load a pulled model, or one at a path, behind the CPU engine.
+    """Load a pulled model, or one at a path, behind the engine.
 
     Raises:
         Refused: ``model-not-pulled``, ``model-not-found``, ``model-digest-mismatch``.
     """
     # torch takes seconds to import: not before it is known that a model is wanted.
-    from runtime.engine.simple import SimpleEngine  # noqa: PLC0415
-    from runtime.model.loaded import load_model  # noqa: PLC0415
+    from runtime.engine.chunked import ChunkedEngine, EngineSettings  # noqa: PLC0415
+    from runtime.model.loaded import open_model  # noqa: PLC0415
     from runtime.model.tokenizer import IncrementalDecoder  # noqa: PLC0415
 
-    loaded = load_model(name, progress=progress)
+    opened = open_model(name, progress=progress)
+    tokenizer = opened.tokenizer  # not ``opened``, which holds the weights as they were read
     return ServedModel(
-        engine=SimpleEngine(loaded, max_batch=max_batch, threads=threads),
-        tokenizer=loaded.tokenizer,
-        new_decoder=lambda: IncrementalDecoder(loaded.tokenizer),
-        base_model_digest=loaded.base_model_digest,
-        tokenizer_digest=loaded.tokenizer_digest,
+        engine=ChunkedEngine(opened, EngineSettings(weights, threads=threads, max_running=max_batch)),
+        tokenizer=tokenizer,
+        new_decoder=lambda: IncrementalDecoder(tokenizer),
+        base_model_digest=opened.base_model_digest,
+        tokenizer_digest=opened.tokenizer_digest,
         created=int(time.time()),
     )
 
@@ -208,7 +215,8 @@ def serve(
     model: str,
     settings: ServeSettings,
     *,
-    max_batch: int = 8,
+    weights: WeightMode = "bf16",
+    max_batch: int = 64,
     threads: int | None = None,
     policy_folder: Path | None = None,
     progress: Progress | None = None,
@@ -219,7 +227,9 @@ def serve(
         Refused: the model is not here, or not what it should be.
         OSError: the port is taken.
     """
-    served = load_served_model(model, max_batch=max_batch, threads=threads, progress=progress)
+    served = load_served_model(
+        model, weights=weights, max_batch=max_batch, threads=threads, progress=progress
+    )
     app = compose(served, hardware_attester(settings), settings, policy_folder=policy_folder)
     facts = {"tee": settings.tee, "gpus": settings.gpus, "mock": False}
     run(app, settings, ready={"model": served.name, **facts})

@@ -51,7 +51,7 @@ ReferenceFile = Annotated[
 class EngineName(StrEnum):
     """What makes the tokens."""
 
-    SIMPLE = "simple"
+    SEALGATE = "sealgate"
     STUB = "stub"
 
 
@@ -89,7 +89,7 @@ def root(
 def demo(
     *,
     model: Model = "smollm2",
-    engine: Engine = EngineName.SIMPLE,
+    engine: Engine = EngineName.SEALGATE,
     prompt: Annotated[str | None, typer.Option(help="Ask this instead of the built-in question.")] = None,
     tee: Tee = "snp",
     gpus: Gpus = 1,
@@ -107,7 +107,7 @@ def demo(
 def up(
     *,
     model: Model = "smollm2",
-    engine: Engine = EngineName.SIMPLE,
+    engine: Engine = EngineName.SEALGATE,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the gateway.")] = None,
     runtime_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the runtime; 0: any.")] = 0,
     tee: Tee = "snp",

@@ -6,6 +6,7 @@ Codes are stable. Messages hold names, numbers and rules; never text or tokens o
 from __future__ import annotations
 
 import json
+import math
 from http import HTTPStatus
 
 from attest.protocol.openai import InvalidBody
@@ -22,7 +23,11 @@ _ENGINE = {
     "engine_overloaded": (HTTPStatus.TOO_MANY_REQUESTS, "The engine is full. Try again in a moment."),
     "engine_stopped": (HTTPStatus.SERVICE_UNAVAILABLE, "The engine is stopping. Try again later."),
     "engine_failed": (HTTPStatus.INTERNAL_SERVER_ERROR, "The engine failed. The request may be sent again."),
+    "deadline_exceeded": (HTTPStatus.GATEWAY_TIMEOUT, "The request's deadline passed before it was done."),
+    "guide_failed": (HTTPStatus.BAD_REQUEST, "No token can go on with the answer in the form asked for."),
     "adapter_not_found": (HTTPStatus.NOT_FOUND, "No such adapter is loaded."),
+    "adapter_failed": (HTTPStatus.BAD_REQUEST, "The adapter cannot be used with this model."),
+    "duplicate_request": (HTTPStatus.CONFLICT, "A request of this id is running."),
     "invalid_parameter": (HTTPStatus.BAD_REQUEST, "The engine cannot run a request with these parameters."),
     "context_length_exceeded": (HTTPStatus.BAD_REQUEST, "The request does not fit the model's context."),
 }
@@ -36,9 +41,19 @@ class ApiError(Exception):
         code: stable identifier.
         message: what happened and what to do, for a person.
         param: the parameter that is wrong, if one is.
+        retry_after: seconds after which trying again makes sense, where that is known.
     """
 
-    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        param: str | None = None,
+        *,
+        retry_after: float | None = None,
+    ) -> None:
+        self._retry_after = retry_after
         self.status = status
         self.code = code
         self.message = message
@@ -48,6 +63,8 @@ class ApiError(Exception):
     @property
     def retry_after_s(self) -> int | None:
         """Seconds after which trying again makes sense; None where it does not."""
+        if self._retry_after is not None:
+            return max(1, math.ceil(self._retry_after))
         return 1 if self.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE} else None
 
     def body(self) -> bytes:
@@ -67,7 +84,7 @@ class ApiError(Exception):
         """For a request that the engine does not run."""
         unknown = (HTTPStatus.INTERNAL_SERVER_ERROR, "The engine refused the request.")
         status, message = _ENGINE.get(error.code, unknown)
-        return cls(status, error.code, message)
+        return cls(status, error.code, message, retry_after=error.retry_after)
 
     @classmethod
     def of_identity(cls, error: Refused) -> ApiError:

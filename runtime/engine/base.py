@@ -180,10 +180,10 @@ class EngineInfo:
     """What an engine is: for ``/v1/models``, receipts and metrics.
 
     Args:
-        backend: the engine's name, e.g. ``"simple"``.
+        backend: the engine's name, e.g. ``"sealgate"``.
         model_name: the name that clients ask for.
         context_length: prompt and completion together, in tokens.
-        dtype: of weights and activations, e.g. ``"bfloat16"``.
+        dtype: of weights and activations, e.g. ``"bf16"``.
     """
 
     backend: str

@@ -149,7 +149,7 @@ def time_to_first_token(folder: Path, count: int) -> dict[str, float]:
 
 def decode_throughput(folder: Path, pairs: int, tokens: int) -> dict[str, float]:
     """Tokens per second of one stream of the real model, between its first and its last token."""
-    with world(folder, "--engine", "simple") as running:
+    with world(folder, "--engine", "sealgate") as running:
         doors = {"plain": Door(running.plain_port, "none"), "sealed": Door(running.gateway_port, running.key)}
         connections = {name: door.connect() for name, door in doors.items()}
         rates: dict[str, list[float]] = {"plain": [], "sealed": []}

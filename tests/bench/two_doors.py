@@ -1,6 +1,6 @@
 """One engine behind two doors: the sealed outer API, and the inner API in plain HTTP.
 
-    python -m tests.bench.two_doors --engine stub|simple [--first-token-s S] [--interval-s S] [--tokens N]
+    python -m tests.bench.two_doors --engine stub|sealgate [--first-token-s S] [--interval-s S] [--tokens N]
 
 For benchmarks only: the plain door is what the seal is compared with, in the same process, on one engine.
 Prints one JSON line with both ports when it listens.
@@ -85,7 +85,7 @@ async def serve(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Parse and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engine", choices=("stub", "simple"), default="stub")
+    parser.add_argument("--engine", choices=("stub", "sealgate"), default="stub")
     parser.add_argument("--first-token-s", type=float, default=0.0)
     parser.add_argument("--interval-s", type=float, default=0.0)
     parser.add_argument("--tokens", type=int, default=16)

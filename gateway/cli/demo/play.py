@@ -149,7 +149,7 @@ def _answer(scene: Scene, host: Host, tap: Tap) -> Asked:
             + (f" [{asked.refusal}]" if asked.refusal else ""),
             code=asked.code,
         )
-    what = "a real model" if scene.choice.engine == "simple" else "the stub engine"
+    what = "a real model" if scene.choice.engine == "sealgate" else "the stub engine"
     stage.claim(f"a streamed answer from {what}", asked.accepted and asked.pieces > 1, _speed(asked))
     rests = [
         f"{name[9:]} {shorten(value)}"

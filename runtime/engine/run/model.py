@@ -111,7 +111,7 @@ class LlamaRunner:
         return self._head(hidden).float()
 
     def _turned(self, block: _Block, projected: Tensor, turn: Rotation) -> Tensor:
-        """The fused projection as (R, N + 2K, D) heads, queries and keys turned to their positions in place."""
+        """The fused projection as (R, N + 2K, D) heads, queries and keys turned in place."""
         shape = self.architecture
         heads = projected.view(len(projected), -1, shape.head_dim)
         queries, keys = heads[:, : shape.heads], heads[:, shape.heads : shape.heads + shape.kv_heads]
