@@ -26,11 +26,11 @@ from gateway.cli.verify.raw_azure import judge_azure
 from gateway.cli.verify.raw_cpu import judge_quote, judge_report
 from gateway.cli.verify.raw_gpu import judge_devices
 from gateway.cli.verify.raw_options import RawFiles
-from gateway.cli.verify.raw_task import Facts, Task
+from gateway.cli.verify.raw_task import Found, Task
 from gateway.cli.verify.raw_token import judge_maa, judge_nras
 from gateway.cli.verify.show import end_document, end_fact, refusal_document, show_refusal
 
-_JUDGES: Final[Mapping[str, Callable[[Task], Facts]]] = {
+_JUDGES: Final[Mapping[str, Callable[[Task], Found]]] = {
     "azure": judge_azure,
     "snp": judge_report,
     "tdx": judge_quote,
@@ -47,13 +47,13 @@ class RawResult:
 
     Args:
         checks: the rows.
-        facts: what it says, for people; empty if it was refused.
+        found: what it is and says; None if it was refused.
         appraised: whether reference values were asked.
         refusal: how it was refused, or None.
     """
 
     checks: tuple[Check, ...]
-    facts: Facts
+    found: Found | None
     appraised: bool
     refusal: Refused | None = None
 
@@ -110,10 +110,10 @@ def judge_raw(
     task = Task(files, roots, reference, now, CheckList())
     try:
         with task.checks.explaining():
-            facts = _JUDGES[kind](task)
+            found = _JUDGES[kind](task)
     except Refused as refusal:
-        return RawResult(refusal.checks, {}, reference is not None, refusal)
-    return RawResult(task.checks.rows, facts, reference is not None)
+        return RawResult(refusal.checks, None, reference is not None, refusal)
+    return RawResult(task.checks.rows, found, reference is not None)
 
 
 def _as_document(result: RawResult, now: datetime) -> dict[str, Any]:
@@ -123,8 +123,11 @@ def _as_document(result: RawResult, now: datetime) -> dict[str, Any]:
         "appraised": result.appraised,
         "ends_first": end_document(result.checks),
         "checks": [check.as_dict() for check in result.checks],
-        "facts": dict(result.facts),
+        "facts": {},
     }
+    if result.found is not None:
+        document["mock"] = result.found.is_mock
+        document["facts"] = result.found.facts
     if result.refusal is not None:
         document["refusal"] = refusal_document(result.refusal)
     return document
@@ -136,11 +139,14 @@ def _show(result: RawResult, output: Output, now: datetime, full: bool) -> None:
     if result.refusal is not None:
         show_refusal(result.refusal, output)
         return
+    found = result.found or Found(frozenset(), {})
+    if found.is_mock:
+        output.say("[mock] MOCK [/] made by software: it protects nothing from the machine that it runs on")
     good, dash = output.symbols.good, output.symbols.dash
     if result.appraised:
         output.say(f"[good]{good} genuine and accepted[/] {dash} by the reference values; binds no statement")
     else:
         output.say(f"[good]{good} genuine[/] {dash} not appraised: --policy says what is accepted")
     output.facts(
-        [*end_fact(result.checks, now), *((name, escape(value)) for name, value in result.facts.items())]
+        [*end_fact(result.checks, now), *((name, escape(value)) for name, value in found.facts.items())]
     )

@@ -15,12 +15,12 @@ from attest.verify.azure import PcrPolicy, VerifiedVtpm, verify_azure_cvm, verif
 from gateway.cli.verify.inputs import nonce_bytes, usage
 from gateway.cli.verify.raw_cpu import snp_collateral, snp_facts, snp_roots, tdx_facts, verified_quote
 from gateway.cli.verify.raw_files import read
-from gateway.cli.verify.raw_task import Facts, Task
+from gateway.cli.verify.raw_task import Facts, Found, Task
 
 _PCR: Final = re.compile(r"([0-9]{1,2})=([0-9a-fA-F]{64})", re.ASCII)
 
 
-def judge_azure(task: Task) -> Facts:
+def judge_azure(task: Task) -> Found:
     """Judge an Azure VM on SEV-SNP or, with its quote beside the report, on TDX.
 
     Raises:
@@ -34,7 +34,7 @@ def judge_azure(task: Task) -> Facts:
     return (_on_snp if task.files.tdx is None else _on_tdx)(task, policy, nonce)
 
 
-def _on_snp(task: Task, policy: PcrPolicy, nonce: bytes | None) -> Facts:
+def _on_snp(task: Task, policy: PcrPolicy, nonce: bytes | None) -> Found:
     with task.checks.under("Azure VM"):
         verified = verify_azure_cvm(
             read(task.files.azure),
@@ -47,10 +47,10 @@ def _on_snp(task: Task, policy: PcrPolicy, nonce: bytes | None) -> Facts:
             checks=task.checks,
         )
     task.appraise("snp", lambda accepted: judge_snp(verified.snp, accepted, task.checks))
-    return snp_facts(verified.snp) | _facts(verified.vtpm)
+    return Found(frozenset({verified.snp.vendor}), snp_facts(verified.snp) | _facts(verified.vtpm))
 
 
-def _on_tdx(task: Task, policy: PcrPolicy, nonce: bytes | None) -> Facts:
+def _on_tdx(task: Task, policy: PcrPolicy, nonce: bytes | None) -> Found:
     checks: CheckList = task.checks
     with checks.under("Azure VM"):
         if task.files.collateral is None:
@@ -66,7 +66,7 @@ def _on_tdx(task: Task, policy: PcrPolicy, nonce: bytes | None) -> Facts:
             checks=checks,
         )
     task.appraise("tdx", lambda accepted: judge_tdx(quote, None, accepted, checks))
-    return tdx_facts(quote) | _facts(vtpm)
+    return Found(frozenset({quote.vendor}), tdx_facts(quote) | _facts(vtpm))
 
 
 def _quote(task: Task) -> TpmQuote:

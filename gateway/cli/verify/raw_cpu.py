@@ -14,10 +14,10 @@ from attest.verify.rtmr import require_rtmrs
 from attest.verify.snp import VerifiedSnp, verify_snp
 from attest.verify.tdx import VerifiedTdx, verify_tdx
 from gateway.cli.verify.raw_files import certificates, read
-from gateway.cli.verify.raw_task import Facts, Task
+from gateway.cli.verify.raw_task import Facts, Found, Task
 
 
-def judge_report(task: Task) -> Facts:
+def judge_report(task: Task) -> Found:
     """Judge a SEV-SNP report.
 
     Raises:
@@ -28,10 +28,10 @@ def judge_report(task: Task) -> Facts:
             read(task.files.snp), snp_collateral(task), snp_roots(task), now=task.now, checks=task.checks
         )
     task.appraise("snp", lambda accepted: judge_snp(verified, accepted, task.checks))
-    return snp_facts(verified)
+    return Found(frozenset({verified.vendor}), snp_facts(verified))
 
 
-def judge_quote(task: Task) -> Facts:
+def judge_quote(task: Task) -> Found:
     """Judge a TDX quote, and the event log beside it.
 
     Raises:
@@ -43,7 +43,7 @@ def judge_quote(task: Task) -> Facts:
         if log is not None and task.reference is None:
             require_rtmrs(verified, log, checks=task.checks)
     task.appraise("tdx", lambda accepted: judge_tdx(verified, log, accepted, task.checks))
-    return tdx_facts(verified)
+    return Found(frozenset({verified.vendor}), tdx_facts(verified))
 
 
 def verified_quote(task: Task, *, azure_paravisor: bool) -> VerifiedTdx:

@@ -10,12 +10,12 @@ from attest.verify.gpu_set import require_one_set
 from attest.verify.nvidia import verify_gpu
 from gateway.cli.verify.inputs import nonce_bytes
 from gateway.cli.verify.raw_files import gpu_devices, read
-from gateway.cli.verify.raw_task import Facts, Task
+from gateway.cli.verify.raw_task import Found, Task
 
 _SET: Final = "NVIDIA protected PCIe"
 
 
-def judge_devices(task: Task) -> Facts:
+def judge_devices(task: Task) -> Found:
     """Judge every device, and whether they are one set.
 
     Raises:
@@ -36,8 +36,9 @@ def judge_devices(task: Task) -> Facts:
         require_one_set(verified)
         task.checks.passed("devices form one set", _SET, got=f"{len(verified)} devices")
     task.appraise("gpu", lambda accepted: judge_gpus(verified, accepted, task.checks))
-    return {
+    facts = {
         f"device {number}": f"{device.vendor} {device.chip}, driver {device.driver_version or 'none'}, "
         f"VBIOS {device.vbios_version}, mode {device.feature_flag or 'unsaid'}"
         for number, device in enumerate(verified)
     }
+    return Found(frozenset(device.vendor for device in verified), facts)

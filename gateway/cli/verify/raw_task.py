@@ -15,6 +15,25 @@ from gateway.cli.verify.raw_options import RawFiles
 Facts = dict[str, str]
 """What a piece of evidence says, for people: name to value."""
 
+
+@dataclass(frozen=True)
+class Found:
+    """Genuine evidence: what it says, and whose root says so.
+
+    Args:
+        vendors: of its parts, e.g. ``amd`` or ``mock``.
+        facts: for people.
+    """
+
+    vendors: frozenset[str]
+    facts: Facts
+
+    @property
+    def is_mock(self) -> bool:
+        """Whether no hardware stands behind a part of it."""
+        return "mock" in self.vendors
+
+
 _NO_MOCK: Final = MockRoots(ark_sha256="0" * 64)
 """Roots that no certificate has: where a trust file names no mock."""
 _CLAUSE: Final = "docs/reference/reference-values.md"

@@ -8,10 +8,10 @@ from attest.verify.maa import MaaPolicy, verify_maa
 from attest.verify.nras import verify_nras
 from gateway.cli.verify.inputs import nonce_bytes
 from gateway.cli.verify.raw_files import read
-from gateway.cli.verify.raw_task import Facts, Task
+from gateway.cli.verify.raw_task import Found, Task
 
 
-def judge_nras(task: Task) -> Facts:
+def judge_nras(task: Task) -> Found:
     """Judge an answer of NVIDIA's service; raises as ``verify_nras`` does."""
     with task.checks.under("NRAS token"):
         verified = verify_nras(
@@ -22,7 +22,7 @@ def judge_nras(task: Task) -> Facts:
             now=task.now,
             checks=task.checks,
         )
-    return {
+    facts = {
         "vendor": verified.vendor,
         "nonce": verified.nonce.hex(),
         **{
@@ -31,9 +31,10 @@ def judge_nras(task: Task) -> Facts:
             for device in verified.devices
         },
     }
+    return Found(frozenset({verified.vendor}), facts)
 
 
-def judge_maa(task: Task) -> Facts:
+def judge_maa(task: Task) -> Found:
     """Judge a token of Azure Attestation; raises as ``verify_maa`` and ``MaaPolicy`` do."""
     files = task.files
     with task.checks.under("MAA token"):
@@ -54,10 +55,11 @@ def judge_maa(task: Task) -> Facts:
         )
     tee = verified.tee
     measured = tee.measurement if isinstance(tee, MaaSnp) else tee.mrtd
-    return {
+    facts = {
         "vendor": verified.vendor,
         "issuer": verified.issuer,
         "kind": verified.kind,
         "measurement": measured.hex(),
         "report data": tee.report_data.hex(),
     }
+    return Found(frozenset({verified.vendor}), facts)

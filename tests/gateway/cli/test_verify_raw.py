@@ -62,7 +62,7 @@ def test_genuine_evidence_of_each_kind(on_case: Callable[..., Ran], case: Verify
     ran = on_case(case, "--json")
     assert ran.code == 0
     document = ran.document
-    assert (document["ok"], document["appraised"]) == (True, False)
+    assert (document["ok"], document["appraised"], document["mock"]) == (True, False, False)
     name, value = FACTS[case.title]
     assert document["facts"][name] == value
     assert {row["outcome"] for row in document["checks"]} <= {"passed", "noted"}
@@ -148,6 +148,8 @@ def test_a_mock_counts_only_where_the_trust_file_names_it(
     command = ["verify", "--snp", str(report), "--cert-table", str(table), "--json"]
     ran = sealgate(*command, "--trust", str(trust))
     assert (ran.code, ran.document["facts"]["vendor"]) == (0, "mock")
+    assert ran.document["mock"] is True
+    assert " MOCK " in sealgate(*command[:-1], "--trust", str(trust)).out
     assert sealgate(*command).code == 10
 
 
