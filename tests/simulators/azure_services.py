@@ -15,13 +15,14 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
+import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -31,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from attest import strict_json
 from attest.checks import CheckList
 from attest.collateral.snp import SnpCollateral, SnpRoots
+from attest.evidence.hcl import TDREPORT_SIZE
 from attest.evidence.pem import read_certificates
 from attest.keyrelease.release_policy import ReleaseRule, parse_policy
 from attest.mock.maa import MockMaa
@@ -41,6 +43,7 @@ VAULT_HOST: Final = "unit.vault.test"
 MAA_HOST: Final = "unit.attest.test"
 DOMAIN: Final = "vault.test"
 BEARER: Final = "an-identity-token"
+_POLL_S: Final = 0.02
 
 
 @dataclass
@@ -50,7 +53,7 @@ class Fault:
     Args:
         status: of the answer.
         body: of it.
-        headers: of it.
+        headers: of it; a ``content-length`` that is too large makes a truncated answer.
         delay_s: before it.
     """
 
@@ -76,6 +79,11 @@ class AzureServices:
         self.faults: dict[str, list[Fault]] = {"maa": [], "vault": [], "imds": []}
         self.changed: dict[str, Any] = {}
         self.wrap_for: rsa.RSAPublicKey | None = None
+        self.signs = self.maa
+        self.token_age = timedelta(0)
+        self.replayed: bytes | None = None
+        self.last: bytes = b""
+        self.quote = b""
         self.answered: dict[str, str] = {}
         self.asked: list[str] = []
         self.port = 0
@@ -91,11 +99,15 @@ class AzureServices:
             fault = self.faults[service].pop(0)
             time.sleep(fault.delay_s)
             return fault.status, fault.headers, fault.body
-        if service == "maa":
-            return self._attest(path, json.loads(body))
         if service == "vault":
             return self._release(handler, body)
-        return self._identity(handler)
+        if "/identity/" in path:
+            return self._identity(handler)
+        if handler.headers["accept-encoding"] != "identity":
+            return 406, {}, b"an answer that unfolds has no bound"
+        if service == "maa":
+            return self._attest(path, json.loads(body))
+        return self._metadata(handler, body)
 
     def _attest(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
         if not path.startswith("/attest/SevSnpVm?api-version="):
@@ -111,9 +123,9 @@ class AzureServices:
             "migration-allowed": verified.report.policy.migration_agent_allowed,
         }
         facts = {f"x-ms-sevsnpvm-{name}": value for name, value in claims.items()} | self.changed
-        token = self.maa.token(
+        token = self.signs.token(
             data,
-            now=datetime.now(UTC),
+            now=datetime.now(UTC) - self.token_age,
             kind="sevsnpvm",
             changed={"x-ms-runtime": json.loads(data)},
             changed_tee=facts,
@@ -133,14 +145,27 @@ class AzureServices:
             )
             return 401, {"WWW-Authenticate": challenge}, b"{}"
         asked = json.loads(body)
-        claims = json.loads(_decoded(asked["target"].split(".")[1]))
-        if not any(_satisfies(claims, rule) for rule in parse_policy(self.policy)):
+        claims = self._believed(asked["target"])
+        if claims is None or not any(_satisfies(claims, rule) for rule in parse_policy(self.policy)):
             return 403, {}, b'{"error":{"code":"Forbidden","message":"AKV.SKR.1001"}}'
-        named = claims["x-ms-runtime"]["keys"][0]
+        if self.replayed is not None:
+            return 200, {}, self.replayed
+        (named,) = (key for key in claims["x-ms-runtime"]["keys"] if "encrypt" in key["key_ops"])
         numbers = (int.from_bytes(_decoded(named[part])) for part in ("e", "n"))
         public = self.wrap_for or rsa.RSAPublicNumbers(*numbers).public_key()
         answer = {"nonce": asked["nonce"], "enc": asked["enc"]} | self.answered
-        return 200, {}, json.dumps({"value": self._wrapped(public, answer, handler.path)}).encode()
+        self.last = json.dumps({"value": self._wrapped(public, answer, handler.path)}).encode()
+        return 200, {}, self.last
+
+    def _believed(self, token: str) -> dict[str, Any] | None:
+        """The claims, if the attestation service signed them and they hold now."""
+        (entry,) = json.loads(self.maa.keys.jwks)["keys"]
+        certificate = x509.load_der_x509_certificate(base64.b64decode(entry["x5c"][0]))
+        try:
+            claims: dict[str, Any] = jwt.decode(token, certificate.public_key(), algorithms=["RS256"])  # type: ignore[arg-type]  # RSA, made by the mock
+        except jwt.PyJWTError:
+            return None
+        return claims
 
     def _wrapped(self, public: rsa.RSAPublicKey, request: dict[str, str], path: str) -> str:
         aes = os.urandom(32)
@@ -157,6 +182,21 @@ class AzureServices:
         parts = ({"alg": "RS256"}, payload)
         head, claims = (strict_json.b64url_encode(json.dumps(part).encode()) for part in parts)
         return f"{head}.{claims}.c2lnbmF0dXJl"
+
+    def _metadata(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if handler.headers["metadata"] != "true":
+            return 400, {}, b'{"error":"no Metadata header"}'
+        if handler.path == "/metadata/THIM/amd/certification":
+            held = self._vendor.collateral()
+            leaf, intermediate, ark = (
+                x509.load_der_x509_certificate(der or b"").public_bytes(Encoding.PEM).decode()
+                for der in (held.leaf, held.intermediate, held.ark)
+            )
+            facts = {"vcekCert": leaf, "tcbm": "00", "certificateChain": intermediate + ark}
+            return 200, {}, json.dumps(facts).encode()
+        if handler.path == "/acc/tdquote" and len(_decoded(json.loads(body)["report"])) == TDREPORT_SIZE:
+            return 200, {}, json.dumps({"quote": strict_json.b64url_encode(self.quote)}).encode()
+        return 404, {}, b"{}"
 
     def _identity(self, handler: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
         if (
@@ -187,7 +227,10 @@ class AzureServices:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self._certificate)
         secure.socket = context.wrap_socket(secure.socket, server_side=True)
-        threads = [threading.Thread(target=each.serve_forever, daemon=True) for each in (secure, plain)]
+        threads = [
+            threading.Thread(target=each.serve_forever, args=(_POLL_S,), daemon=True)
+            for each in (secure, plain)
+        ]
         for thread in threads:
             thread.start()
         self.port = secure.server_address[1]
@@ -218,11 +261,12 @@ def _satisfies(claims: dict[str, Any], rule: ReleaseRule) -> bool:
 
 def _send(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes) -> None:
     handler.send_response(status)
-    for name, value in ({"content-type": "application/json"} | headers).items():
+    usual = {"content-type": "application/json", "content-length": str(len(body))}
+    for name, value in (usual | headers).items():
         handler.send_header(name, value)
-    handler.send_header("content-length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)
+    with suppress(OSError):  # whoever asked may have hung up
+        handler.end_headers()
+        handler.wfile.write(body)
 
 
 def _decoded(text: str) -> bytes:
