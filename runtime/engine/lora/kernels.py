@@ -11,6 +11,10 @@ they read.
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -70,6 +74,9 @@ class Bags:
 
 def add_bags(tables: Tables, bags: Bags, x: Tensor, y: Tensor) -> None:
     """Add the rows' adapters: (R, inputs) rows ``x`` into the (R, outputs) ``y``."""
+    if y.is_cuda and (fused := _fused_kernels()) is not None:
+        fused(tables, bags, x, y)
+        return
     source = x if bags.entries is None else x.index_select(0, bags.entries)
     hidden = _weighted_sums(tables.down_rows, bags.down_index, bags.down_offsets, source).view(-1)
     if bags.hidden_index is not None:
@@ -79,6 +86,16 @@ def add_bags(tables: Tables, bags: Bags, x: Tensor, y: Tensor) -> None:
         y.add_(change)
     else:
         y.index_add_(0, bags.rows, change)
+
+
+@functools.cache
+def _fused_kernels() -> Callable[[Tables, Bags, Tensor, Tensor], None] | None:
+    """The CUDA kernels, where Triton is installed."""
+    if importlib.util.find_spec("triton") is None:
+        return None
+    module = importlib.import_module("runtime.engine.lora.triton_kernels")
+    kernel: Callable[[Tables, Bags, Tensor, Tensor], None] = module.add_bags
+    return kernel
 
 
 def _weighted_sums(table: Tensor, index: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
