@@ -113,6 +113,14 @@ class Fetcher:
         got = f"{answer.status} at each of {self._settings.attempts} attempts"
         raise Refused("collateral-busy", _CLAUSE, expected=f"{item.key}: 200", got=got)
 
+    def host_of(self, item: Item) -> str:
+        """Who is asked for it.
+
+        Raises:
+            Refused: ``collateral-host``.
+        """
+        return urlsplit(self._url(item)).netloc
+
     def _pause(self, headers: Mapping[str, str], attempt: int) -> float:
         """What the service asks for, or twice as long each time; never longer than the settings say."""
         asked = headers.get("retry-after", "")

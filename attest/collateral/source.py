@@ -38,6 +38,10 @@ class Fetching(Protocol):
         """
         ...
 
+    def host_of(self, item: Item) -> str:
+        """Who answers it, for people."""
+        ...
+
 
 class Offline:
     """A cache and no network: what an air-gapped verifier has.
@@ -52,17 +56,22 @@ class Offline:
     def __repr__(self) -> str:
         return f"Offline({self._cache!r})"
 
-    def find(self, item: Item, now: datetime) -> bytes | None:  # noqa: ARG002 - nothing fresher can be had
-        """Whatever is in the cache: verifiers hold its own dates against the time."""
-        return self._cache.read(item.key)
-
-    def get(self, item: Item, now: datetime) -> bytes:
-        """As ``find``.
+    def find(self, item: Item, now: datetime) -> bytes | None:
+        """What is in the cache and has not ended: what came with the evidence may be newer than that.
 
         Raises:
-            Refused: ``collateral-missing``, which names what to fetch; ``collateral-cache-altered``.
+            Refused: ``collateral-cache-altered``, ``collateral-cache-unusable``.
         """
-        kept = self.find(item, now)
+        return self._cache.read(item.key, at=now)
+
+    def get(self, item: Item, now: datetime) -> bytes:  # noqa: ARG002 - nothing fresher can be had
+        """Whatever is in the cache: verifiers hold its own dates against the time.
+
+        Raises:
+            Refused: ``collateral-missing``, which names what to fetch; ``collateral-cache-altered``,
+                ``collateral-cache-unusable``.
+        """
+        kept = self._cache.read(item.key)
         if kept is None:
             raise Refused(
                 "collateral-missing", "docs/how-to/collateral.md", expected=item.key, got="not in the cache"
@@ -94,7 +103,7 @@ class Online:
         """What is in the cache and fresh; the service itself where a re-check wants to know."""
         if self._max_age is not None:
             return self.get(item, now)
-        return self._cache.read(item.key, not_before=now - item.fresh_for)
+        return self._fresh(item, now)
 
     def get(self, item: Item, now: datetime) -> bytes:
         """What is in the cache and fresh, or what the service answers. A failed fetch is a refusal.
@@ -102,12 +111,20 @@ class Online:
         Raises:
             Refused: ``collateral-*``.
         """
-        age = item.fresh_for if self._max_age is None else min(item.fresh_for, self._max_age)
         with self._turn:
             turn = self._turns.setdefault(item.key, threading.Lock())
         with turn:  # however many want it, the service is asked once
-            kept = self._cache.read(item.key, not_before=now - age)
+            kept = self._fresh(item, now)
             if kept is None:
                 kept = self._fetcher.fetch(item)
-                self._cache.write(item.key, kept, now)
+                self._cache.write(item.key, kept, now, source=self._fetcher.host_of(item))
         return kept
+
+    def _fresh(self, item: Item, now: datetime) -> bytes | None:
+        age = item.fresh_for if self._max_age is None else min(item.fresh_for, self._max_age)
+        try:
+            return self._cache.read(item.key, not_before=now - age, at=now)
+        except Refused as refusal:
+            if refusal.code != "collateral-cache-altered":
+                raise
+            return None  # refused, and asked for anew: damage on the disk is no reason to stop

@@ -11,8 +11,9 @@ from typing import Any
 from rich.table import Table
 
 from attest.collateral.archive import MAX_ARCHIVE_BYTES, export_cache, import_archive
-from attest.collateral.cache import Cache, Entry
+from attest.collateral.cache import Cache
 from attest.collateral.complete import complete
+from attest.collateral.entry import Entry
 from attest.collateral.fetch import Fetcher
 from attest.collateral.items import Item
 from attest.collateral.source import Online
@@ -75,7 +76,8 @@ def import_(path: Path, *, as_json: bool = False) -> None:
     output = Output(as_json=as_json)
     if path.stat().st_size > MAX_ARCHIVE_BYTES:
         raise Malformed("archive-too-large", f"at most {MAX_ARCHIVE_BYTES} bytes")
-    _show(output, import_archive(path.read_bytes(), Cache(load_settings().collateral_dir)))
+    cache = Cache(load_settings().collateral_dir)
+    _show(output, import_archive(path.read_bytes(), cache, now=datetime.now(UTC)))
 
 
 def show(*, as_json: bool = False) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from attest.collateral.cache import MAX_BLOB_BYTES, Cache, Entry
+from attest.collateral.cache import MAX_BLOB_BYTES, Cache, Document
+from attest.collateral.entry import Entry
+from attest.mock.vendor import MockVendor
 from attest.refusal import Malformed, Refused
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -30,7 +34,8 @@ def test_round_trip(cache: Cache, tmp_path: Path) -> None:
     assert list(cache.entries()) == [entry] == [cache.entry(KEY)]
     files = [path for path in (tmp_path / "collateral").rglob("*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
-    assert len(files) == 2
+    assert {path.name for path in files} >= {".lock"}
+    assert len(files) == 3
     cache.write(KEY, b"newer list", NOW + timedelta(days=1))
     assert cache.read(KEY) == b"newer list"
 
@@ -56,6 +61,22 @@ def test_an_altered_blob_is_refused(cache: Cache, tmp_path: Path, change: bytes)
         cache.read(KEY)
 
 
+def _line(**members: str) -> bytes:
+    line = {
+        "digest": '"sha256:' + "0" * 64 + '"',
+        "fetched_at": "1",
+        "key": f'"{KEY}"',
+        "not_after": "null",
+        "source": '""',
+    } | members
+    return ("{" + ",".join(f'"{name}":{value}' for name, value in line.items()) + "}").encode()
+
+
+def test_a_line_of_the_index() -> None:
+    """The form that the next test takes apart."""
+    assert Entry.parse(_line()).key == KEY
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -63,10 +84,16 @@ def test_an_altered_blob_is_refused(cache: Cache, tmp_path: Path, change: bytes)
         b"{}",
         b"[]",
         b'{"digest":"sha256:00","fetched_at":1,"key":"amd/vcek/v1/Genoa/crl"}',
-        b'{"digest":"sha256:' + b"0" * 64 + b'","fetched_at":-1,"key":"amd/vcek/v1/Genoa/crl"}',
-        b'{"digest":"sha256:' + b"0" * 64 + b'","fetched_at":true,"key":"amd/vcek/v1/Genoa/crl"}',
-        b'{"digest":"sha256:' + b"0" * 64 + b'","fetched_at":1,"key":7}',
-        b'{"digest":"sha256:' + b"0" * 64 + b'","fetched_at":1,"key":"another"}',
+        _line(fetched_at="-1"),
+        _line(fetched_at="true"),
+        _line(fetched_at=str(2**39)),
+        _line(not_after="0.5"),
+        _line(source="null"),
+        _line(key="7"),
+        _line(key='"\\ud800"'),
+        _line(key='"another"'),
+        _line(digest='"sha256:' + "A" * 64 + '"'),
+        _line()[:-1] + b',"more":1}',
         b" " * 5000,
     ],
 )
@@ -87,3 +114,103 @@ def test_bounds(cache: Cache) -> None:
     entry = Entry(KEY, "sha256:" + "ab" * 32, NOW)
     assert Entry.parse(entry.serialise()) == entry
     assert "Cache(" in repr(cache)
+
+
+def test_an_end_of_its_own(cache: Cache) -> None:
+    """A list is current until its next update; one that was fetched later than now is not from here."""
+    crl = MockVendor.create().revocation_list((), now=NOW)
+    entry = cache.write(KEY, crl, NOW, source="kdsintf.amd.com")
+    assert entry.not_after is not None
+    assert entry.not_after > NOW
+    assert cache.read(KEY, at=NOW) == cache.read(KEY, at=entry.not_after) == crl
+    assert cache.read(KEY, at=entry.not_after + timedelta(seconds=1)) is None
+    assert cache.read(KEY, at=NOW - timedelta(seconds=1)) is None
+    assert cache.read(KEY) == crl
+    assert cache.entry(KEY) == entry
+    assert entry.source == "kdsintf.amd.com"
+
+
+def test_what_nothing_names_is_dropped(cache: Cache, tmp_path: Path) -> None:
+    """The old list goes when a newer one comes, unless another name has it; strangers' files stay."""
+    folder = tmp_path / "collateral"
+    cache.write_all([Document("a", b"one", NOW), Document("b", b"one", NOW)])
+    (folder / "blobs" / "notes.txt").write_text("mine")
+    (folder / "index" / "notes.txt").write_text("mine")
+    assert len(list((folder / "blobs").iterdir())) == 2
+    cache.write("a", b"two", NOW)
+    assert (cache.read("a"), cache.read("b")) == (b"two", b"one")
+    cache.write("b", b"two", NOW)
+    assert {path.name for path in (folder / "blobs").iterdir()} == {
+        "notes.txt",
+        cache.write("a", b"two", NOW).digest.removeprefix("sha256:"),
+    }
+    assert [entry.key for entry in cache.entries()] == ["a", "b"]
+
+
+def test_the_earliest_gives_way(tmp_path: Path) -> None:
+    """A bound on all of it; what was just written is never what goes."""
+    cache = Cache(tmp_path, max_bytes=10)
+    for number, key in enumerate("abc"):
+        cache.write(key, key.encode() * 5, NOW + timedelta(seconds=number))
+    assert [entry.key for entry in cache.entries()] == ["b", "c"]
+    cache.write("0", b"0" * 9, NOW - timedelta(days=1))
+    assert [entry.key for entry in cache.entries()] == ["0"]
+    assert len(list((tmp_path / "blobs").iterdir())) == 1
+
+
+def test_nothing_is_written_of_what_is_too_large(cache: Cache) -> None:
+    """All documents of one turn, or none."""
+    with pytest.raises(Malformed, match="collateral-too-large"):
+        cache.write_all([Document("a", b"one", NOW), Document("b", bytes(MAX_BLOB_BYTES + 1), NOW)])
+    with pytest.raises(Malformed, match="collateral-members"):
+        cache.write_all([Document("a", b"one", NOW), Document("b" * 1025, b"two", NOW)])
+    assert list(cache.entries()) == []
+
+
+def test_links_and_pipes_are_not_followed(cache: Cache, tmp_path: Path) -> None:
+    """A link leads elsewhere and a pipe may never answer: neither is read."""
+    entry = cache.write(KEY, b"list", NOW)
+    blob = tmp_path / "collateral" / "blobs" / entry.digest.removeprefix("sha256:")
+    blob.rename(tmp_path / "elsewhere")
+    blob.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Refused, match="collateral-cache-unusable"):
+        cache.read(KEY)
+    blob.unlink()
+    os.mkfifo(blob)
+    with pytest.raises(Refused, match="collateral-cache-altered"):
+        cache.read(KEY)
+
+
+def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    """Neither read nor written, by a code and not by the system's own error."""
+    (tmp_path / "file").write_bytes(b"")
+    cache = Cache(tmp_path / "file")
+    with pytest.raises(Refused, match="collateral-cache-unusable"):
+        cache.write(KEY, b"list", NOW)
+    with pytest.raises(Refused, match="collateral-cache-unusable"):
+        cache.entry(KEY)
+    cache = Cache(tmp_path / "other")
+    (tmp_path / "other" / "blobs" / ("0" * 64)).mkdir(parents=True)
+    (tmp_path / "other" / "index").write_bytes(b"")
+    with pytest.raises(Refused, match="collateral-cache-unusable"):
+        cache.write(KEY, b"list", NOW)
+
+
+def test_writers_take_turns(tmp_path: Path) -> None:
+    """Many at once, in threads that share nothing but the folder: every line has its blob in the end."""
+    keys = [f"key-{number % 4}" for number in range(24)]
+
+    def write(number: int) -> None:
+        cache = Cache(tmp_path)
+        cache.write(keys[number], f"data {number}".encode(), NOW + timedelta(seconds=number))
+        assert cache.read(keys[number]) is not None
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    cache = Cache(tmp_path)
+    assert [entry.key for entry in cache.entries()] == sorted(set(keys))
+    assert all(cache.blob(entry) for entry in cache.entries())
+    assert len(list((tmp_path / "blobs").iterdir())) == 4

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,6 +19,7 @@ from attest.collateral.fetch import ADDRESSES, Fetcher, FetchSettings
 from attest.collateral.items import Item, Service
 from attest.collateral.source import Offline, Online
 from attest.evidence.snp_tcb import TcbVersion
+from attest.mock.vendor import MockVendor
 from attest.refusal import Malformed, Refused
 from tests.simulators.collateral_services import Answer, CollateralServices, rim_answer
 
@@ -281,6 +283,41 @@ def test_a_failed_fetch_is_a_refusal_and_never_an_old_answer(world: World, tmp_p
     with pytest.raises(Refused) as refusal:
         source.get(CRL, NOW + CRL.fresh_for + timedelta(seconds=1))
     assert refusal.value.code == "collateral-status"
+
+
+def test_what_was_damaged_on_the_disk_is_asked_for_again(world: World, tmp_path: Path) -> None:
+    """Refused, and fetched anew; without a network it stays a refusal."""
+    cache = Cache(tmp_path)
+    source = Online(cache, world.fetcher())
+    source.get(CRL, NOW)
+    (blob,) = (tmp_path / "blobs").iterdir()
+    blob.write_bytes(b"evil")
+    with pytest.raises(Refused) as refusal:
+        Offline(cache).get(CRL, NOW)
+    assert refusal.value.code == "collateral-cache-altered"
+    assert source.find(CRL, NOW) is None
+    assert source.get(CRL, NOW) == b"list"
+    assert len(world.services.asked) == 2
+    assert Offline(cache).get(CRL, NOW) == b"list"
+
+
+def test_what_ended_is_asked_for_again(world: World, tmp_path: Path) -> None:
+    """Although it was fetched a moment ago; and an entry from the future is not the freshest of all."""
+    vendor = MockVendor.create()
+    cache = Cache(tmp_path)
+    source = Online(cache, world.fetcher())
+    entry = cache.write(CRL.key, vendor.revocation_list((), now=NOW - timedelta(days=365)), NOW)
+    assert entry.not_after is not None
+    assert entry.not_after < NOW
+    assert source.find(CRL, NOW) is None
+    assert Offline(cache).find(CRL, NOW) is None
+    assert Offline(cache).get(CRL, NOW) == cache.blob(entry)
+    assert source.get(CRL, NOW) == b"list"
+    cache.write(CRL.key, b"for ever", NOW + timedelta(days=9999))
+    assert source.get(CRL, NOW) == b"list"
+    kept = cache.entry(CRL.key)
+    assert kept is not None
+    assert kept.source == urlsplit(world.addresses["amd-kds"]).netloc
 
 
 def test_offline_never_asks(tmp_path: Path) -> None:
