@@ -17,9 +17,10 @@ PLAIN_TEXT_KEYWORDS: Final = frozenset(
     {"expected", "got", "clause", "what", "role", "reason", "field", "field_name", "offset"}
 )
 _REFUSALS: Final = frozenset({"Refused", "Unsupported", "Malformed"})
+_BUGS: Final = frozenset({"ValueError", "TypeError", "RuntimeError"})
 _ROWS: Final = {"passed": 0, "noted": 0, "step": 0, "under": 0, "require": 2}
 _UNMUTATED_FUNCTIONS: Final = frozenset({"__repr__", "__str__", "shown"})
-_TEXT_NAMES: Final = re.compile(r"__all__|_*CLAUSE|_*[A-Z0-9_]*_CLAUSE")
+_TEXT_NAMES: Final = re.compile(r"__all__|clause|_*CLAUSE|_*[A-Z0-9_]*_CLAUSE")
 _CODE: Final = re.compile(r"[a-z0-9]*(-[a-z0-9]+)+-?")
 
 _COMPARE: Final[dict[type[ast.cmpop], type[ast.cmpop]]] = {
@@ -126,7 +127,9 @@ class _Walk:
 
     def module(self, tree: ast.Module) -> Iterator[Mutant]:
         for index, node in enumerate(tree.body):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign) and not _is_type(
+                node
+            ):
                 yield from self._node(node, Place(tree, "body", index), text=False)
 
     def _node(self, node: ast.AST, place: Place, *, text: bool) -> Iterator[Mutant]:
@@ -212,6 +215,8 @@ class _Walk:
         if not isinstance(node, ast.Call) or field != "args":
             return False
         name = _called(node)
+        if name in _BUGS:
+            return True
         if name in self._refusing:
             is_code = isinstance(item, ast.Constant) and _CODE.fullmatch(str(item.value)) is not None
             return not is_code if name not in _REFUSALS else index > 0
@@ -221,6 +226,14 @@ class _Walk:
     def _is_text_name(node: ast.Assign | ast.AnnAssign) -> bool:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         return any(isinstance(target, ast.Name) and _TEXT_NAMES.fullmatch(target.id) for target in targets)
+
+
+def _is_type(node: ast.stmt) -> bool:
+    """Whether a statement only names a type: ``Kind = Literal["a", "b"]``."""
+    value = getattr(node, "value", None)
+    return (
+        isinstance(value, ast.Subscript) and isinstance(value.value, ast.Name) and value.value.id == "Literal"
+    )
 
 
 def _called(node: ast.Call) -> str:
@@ -292,7 +305,8 @@ def _constant(node: Any) -> Iterator[tuple[str, ast.AST]]:
         case int():
             changed = value + 1
         case str():
-            changed = f"XX{value}"
+            # In the middle, for a test may look for the text anywhere in what is shown.
+            changed = f"{value[: len(value) // 2]}XX{value[len(value) // 2 :]}"
         case bytes():
             changed = b"XX" + value
         case _:

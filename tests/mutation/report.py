@@ -27,7 +27,8 @@ What is not changed, and why:
 
 - what people read: docstrings, annotations, `repr`, and the words of refusals and of the rows of checks
   (clause, expected, got, role, reason, names of rows). Codes of refusals are changed: programs read them.
-- decorators (sizes of caches), members of enumerations, and module-level calls (filters of warnings).
+- decorators (sizes of caches), members of enumerations, names of types (`Literal`), and module-level calls
+  (filters of warnings).
 
 A test that computes from an imported constant keeps its value, so that for a bound it is measured whether a
 test stands at the boundary. `mutmut` 3.8 was tried and not used: it leaves every decorated function alone,
@@ -52,6 +53,28 @@ def keep(module: str, source: str, outcomes: list[dict[str, Any]], seconds: floa
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     counts = results[module]["counts"]
     say(f"{module}: {counts} in {seconds:.0f} s")
+
+
+def survivors(module: str) -> set[tuple[int, str, str]]:
+    """Line, function and label of what survived in a module."""
+    result = _results().get(module, {"survivors": []})
+    return {(each["line"], each["function"], each["label"]) for each in result["survivors"]}
+
+
+def keep_again(module: str, source: str, outcomes: list[dict[str, Any]], seconds: float) -> None:
+    """Replace what was said of a module's survivors by what became of them when they were tried again."""
+    results = _results()
+    result = results[module]
+    if result["source_sha256"] != hashlib.sha256(source.encode()).hexdigest():
+        say(f"{module} has changed since: run it whole")
+        return
+    counts = Counter(result["counts"])
+    counts["survived"] = 0
+    counts.update(outcome["outcome"] for outcome in outcomes)
+    result["counts"] = dict(counts)
+    result["survivors"] = [outcome for outcome in outcomes if outcome["outcome"] == "survived"]
+    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    say(f"{module}: {dict(counts)} after another {seconds:.0f} s")
 
 
 def say(line: str) -> None:

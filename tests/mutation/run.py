@@ -34,10 +34,12 @@ def main() -> int:
         "modules", nargs="*", metavar="MODULE", help="attest/verify/crl.py and so on; default all"
     )
     parser.add_argument("--report-only", action="store_true")
+    parser.add_argument("--again", action="store_true", help="only the survivors, with more tests for each")
     options = parser.parse_args()
     if not options.report_only:
         modules = [ROOT / module for module in options.modules or _all_modules()]
-        session = MutationSession(modules, [ROOT / module for module in _all_modules()])
+        traced = [ROOT / module for module in _all_modules()]
+        session = MutationSession(modules, traced, again=options.again)
         arguments = ["-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--no-header", "tests/attest"]
         code = pytest.main(
             [*arguments, "-s", "-k", BIT_FLIPS, *(f"--ignore=tests/attest/{name}" for name in LEFT_OUT)],

@@ -25,7 +25,9 @@ from tests.mutation.operators import Mutant, mutants
 ROOT: Final = Path(__file__).resolve().parents[2]
 MAX_TEST_SECONDS: Final = 3.0
 """Slower tests notice nothing that faster ones of the same lines do not, and cost the most."""
-MAX_MUTANT_SECONDS: Final = 4.0
+MAX_MUTANT_SECONDS: Final = 1.2
+MAX_SURVIVOR_SECONDS: Final = 12.0
+"""Traced seconds of the tests for one mutant; what survives is tried once more, and longer, by itself."""
 MAX_EXAMPLES: Final = 30
 """Of a property; what needs more to be noticed is noticed by luck."""
 _ALARM_SECONDS: Final = 240
@@ -39,11 +41,14 @@ class MutationSession:
 
     Args:
         modules: files to mutate.
+        again: only the survivors of the last run.
         traced: files whose executed lines are noted, and kept for the next run.
     """
 
-    def __init__(self, modules: list[Path], traced: list[Path]) -> None:
+    def __init__(self, modules: list[Path], traced: list[Path], *, again: bool = False) -> None:
         self._modules = modules
+        self._again = again
+        self._limit = MAX_SURVIVOR_SECONDS if again else MAX_MUTANT_SECONDS
         self._files = {str(path) for path in traced}
         self._sources = {path: path.read_text() for path in modules}  # as imported, whatever is edited later
         self._kills: Counter[int] = Counter()
@@ -132,7 +137,11 @@ class MutationSession:
         lines = source.splitlines()
         outcomes: list[dict[str, Any]] = []
         started = time.monotonic()
+        relative = path.relative_to(ROOT).as_posix()
+        wanted = report.survivors(relative) if self._again else None
         for mutant in mutants(tree):
+            if wanted is not None and (mutant.line, mutant.function, mutant.label) not in wanted:
+                continue
             tests = self._tests(str(path), mutant)
             outcome, place = SURVIVED, None
             if tests:
@@ -150,7 +159,8 @@ class MutationSession:
                     "tests": len(tests),
                 }
             )
-        report.keep(path.relative_to(ROOT).as_posix(), source, outcomes, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        (report.keep_again if self._again else report.keep)(relative, source, outcomes, seconds)
 
     def _tests(self, file: str, mutant: Mutant) -> list[int]:
         """Places of the tests to run: those that noticed most so far, then the fastest."""
@@ -166,7 +176,7 @@ class MutationSession:
             if self._seconds[place] > MAX_TEST_SECONDS and chosen:
                 continue
             total += self._seconds[place]
-            if total > MAX_MUTANT_SECONDS and chosen:
+            if total > self._limit and chosen:
                 break
             chosen.append(place)
         return chosen
@@ -193,7 +203,7 @@ def _be_the_mutant(mutated: Mutated, tests: list[pytest.Item], session: pytest.S
     os.dup2(silent, 2)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_PROF, 3 * MAX_MUTANT_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, 3 * MAX_SURVIVOR_SECONDS)
     signal.alarm(_ALARM_SECONDS)
     gc.disable()
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from attest.verify.x509 import (
     MAX_SHOWN,
     common_name,
     load_certificate,
+    require_window,
     shown,
     verify_issued,
 )
@@ -223,6 +224,52 @@ def test_list_with_a_critical_extension(world: SnpWorld) -> None:
             verify_crl(crl_of(world, (partial, True)), world.ark, NOW)
 
 
+def padded(world: SnpWorld, size: int) -> bytes:
+    """A list of exactly ``size`` bytes."""
+    short = size - len(crl_of(world, (x509.UnrecognizedExtension(STRANGE.oid, bytes(size // 2)), False)))
+    padding = x509.UnrecognizedExtension(STRANGE.oid, bytes(size // 2 + short))
+    return crl_of(world, (padding, False))
+
+
+def test_the_largest_that_are_read(world: SnpWorld) -> None:
+    """Bounds are inclusive."""
+    largest = padded(world, MAX_CRL_BYTES)
+    assert len(largest) == MAX_CRL_BYTES
+    assert verify_crl(largest, world.ark, NOW) is not None
+    with pytest.raises(Malformed) as refusal:
+        verify_crl(padded(world, MAX_CRL_BYTES + 1), world.ark, NOW)
+    assert refusal.value.code == "crl-malformed"
+    for size in (MAX_CERTIFICATE_BYTES, MAX_CERTIFICATE_BYTES + 1):
+        short = size - len(world.leaf(world.extensions() | {"77": bytes(size // 2)}))
+        der = world.leaf(world.extensions() | {"77": bytes(size // 2 + short)})
+        assert len(der) == size
+        if size == MAX_CERTIFICATE_BYTES:
+            assert load_certificate(der, role="leaf").public_bytes(Encoding.DER) == der
+        else:
+            with pytest.raises(Malformed) as refusal:
+                load_certificate(der, role="leaf")
+            assert refusal.value.code == "certificate-malformed"
+
+
+@pytest.mark.parametrize(
+    ("moment", "code"),
+    [
+        (NOW - timedelta(seconds=1), "x-not-yet-valid"),
+        (NOW, ""),
+        (NOW + timedelta(hours=1), ""),
+        (NOW + timedelta(hours=1, microseconds=1), "x-expired"),
+    ],
+)
+def test_windows_to_the_second(moment: datetime, code: str) -> None:
+    """The first and the last moment belong to a window (RFC 5280 section 4.1.2.5)."""
+    got = ""
+    try:
+        require_window(NOW, NOW + timedelta(hours=1), moment, prefix="x", role="x")
+    except Refused as refusal:
+        got = refusal.code
+    assert got == code
+
+
 def test_list_by_another_algorithm(world: SnpWorld) -> None:
     """The same one algorithm as for certificates."""
     with pytest.raises(Refused, match="crl-algorithm"):
@@ -248,7 +295,7 @@ def test_list_without_end(world: SnpWorld) -> None:
     assert (endless[1], endless[5]) == (0x82, 0x81)  # how the two outer lengths are written
     endless[2:4] = (int.from_bytes(endless[2:4], "big") - 15).to_bytes(2, "big")
     endless[6] -= 15
-    with pytest.raises(Malformed, match="nextUpdate"):
+    with pytest.raises(Malformed, match=r"^crl-malformed: no nextUpdate"):
         verify_crl(bytes(endless), world.ark, NOW)
 
 
