@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -21,6 +22,8 @@ from attest import strict_json
 from attest.channel.bhttp_encoder import encode_request
 from attest.channel.bhttp_message import RequestHead
 from attest.channel.ohttp import KeyPair, serialise_key_configs
+from attest.collateral.archive import export_cache
+from attest.collateral.cache import Cache
 from attest.digest import sha256_digest
 from attest.evidence.certificate_table import ARK, ASK, VCEK
 from attest.evidence.maa_claims import AttestationKind
@@ -300,6 +303,15 @@ def bundles() -> Iterator[bytes]:
     """Whole bundles."""
     yield snp_world().answer(NONCE)
     yield board_world().answer(NONCE)
+
+
+def archives() -> Iterator[bytes]:
+    """Archives of collateral."""
+    with TemporaryDirectory() as folder:
+        cache = Cache(Path(folder))
+        cache.write("a", b"one", NOW)
+        cache.write("b", b"two", NOW)
+        yield export_cache(cache)
 
 
 def statements() -> Iterator[bytes]:

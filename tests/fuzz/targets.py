@@ -10,9 +10,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache, partial
+from os import devnull
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -21,6 +24,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from attest import strict_json, strict_toml
 from attest.channel.bhttp_decoder import RequestDecoder, ResponseDecoder
 from attest.channel.key_config import parse_key_configs
+from attest.collateral.archive import import_archive
+from attest.collateral.cache import Cache
 from attest.collateral.snp import LeafKind
 from attest.collateral.tdx import signed_text
 from attest.collateral.tdx_documents import parse_qe_identity, parse_tcb_info
@@ -259,6 +264,23 @@ def _hcl(data: bytes) -> object:
     return report.report_data, report.runtime_claims()
 
 
+class _NoCache(Cache):
+    """A cache that keeps nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(devnull))
+
+    def entry(self, key: str) -> None:
+        """Nothing is known."""
+
+    def write(self, key: str, blob: bytes, fetched_at: datetime) -> None:
+        """Nothing is kept."""
+
+
+def _archive(data: bytes) -> object:
+    return import_archive(data, _NoCache())
+
+
 def _bundle(data: bytes) -> None:
     bundle = Bundle.parse(data)
     Statement.parse(bundle.statement)
@@ -278,7 +300,11 @@ def _keyset(data: bytes) -> None:
 
 
 def _json(data: bytes) -> None:
-    strict_json.canonical(strict_json.loads(data, name="fuzz", max_bytes=MAX_BYTES))
+    value = strict_json.loads(data, name="fuzz", max_bytes=MAX_BYTES)
+    with suppress(ValueError):  # its word for what has no canonical form, such as integers beyond 2**53
+        canonical = strict_json.canonical(value)
+        if strict_json.loads(canonical, name="fuzz", max_bytes=2 * MAX_BYTES) != value:
+            raise AssertionError("a canonical form of something else")
 
 
 def _base64(data: bytes) -> None:
@@ -397,6 +423,7 @@ TARGETS: Final = {
         Target("hcl", _hcl, seeds.hcl_reports, 8192),
         Target("tpm-quote", QuoteFacts.parse, seeds.tpm_quotes, 1024),
         Target("bundle", _bundle, seeds.bundles, 64 * 1024),
+        Target("collateral-archive", _archive, seeds.archives),
         Target("statement", _statement, seeds.statements),
         Target("keyset", _keyset, seeds.keysets),
         Target("trust", TrustRoots.parse, seeds.trust_files, 4096),
