@@ -33,8 +33,10 @@ from attest import strict_json
 from attest.checks import CheckList
 from attest.collateral.snp import SnpCollateral, SnpRoots
 from attest.evidence.hcl import TDREPORT_SIZE
+from attest.evidence.maa_claims import TeeKind
 from attest.evidence.pem import read_certificates
-from attest.keyrelease.release_policy import ReleaseRule, parse_policy
+from attest.evidence.tdx import TdxQuote
+from attest.keyrelease.release_policy import Number, ReleaseRule, Value, parse_policy
 from attest.mock.maa import MockMaa
 from attest.mock.vendor import MockVendor
 from attest.verify.snp import VerifiedSnp, verify_snp
@@ -110,27 +112,43 @@ class AzureServices:
         return self._metadata(handler, body)
 
     def _attest(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
-        if not path.startswith("/attest/SevSnpVm?api-version="):
-            return 404, {}, b"{}"
-        report = json.loads(_decoded(body["report"]))
         data = _decoded(body["runtimeData"]["data"])
-        verified = self._verified(_decoded(report["SnpReport"]), _decoded(report["VcekCertChain"]))
-        if verified.report.report_data != hashlib.sha256(data).digest().ljust(64, b"\x00"):
+        tee: TeeKind
+        if path.startswith("/attest/SevSnpVm?api-version="):
+            tee, facts, signed = "sevsnpvm", *self._snp_facts(json.loads(_decoded(body["report"])))
+        elif path.startswith("/attest/TdxVm?api-version="):
+            tee, facts, signed = "tdxvm", *_tdx_facts(_decoded(body["quote"]))
+        else:
+            return 404, {}, b"{}"
+        if signed != hashlib.sha256(data).digest().ljust(64, b"\x00"):
             return 400, {}, b'{"error":{"code":"InvalidParameter"}}'
-        claims = {
-            "launchmeasurement": verified.report.measurement.hex(),
-            "is-debuggable": verified.report.policy.debug_allowed,
-            "migration-allowed": verified.report.policy.migration_agent_allowed,
-        }
-        facts = {f"x-ms-sevsnpvm-{name}": value for name, value in claims.items()} | self.changed
         token = self.signs.token(
             data,
             now=datetime.now(UTC) - self.token_age,
-            kind="sevsnpvm",
+            kind=tee,
+            tee=tee,
             changed={"x-ms-runtime": json.loads(data)},
-            changed_tee=facts,
+            changed_tee=facts | self.changed,
         )
         return 200, {}, json.dumps({"token": token.decode()}).encode()
+
+    def _snp_facts(self, shown: dict[str, str]) -> tuple[dict[str, Any], bytes]:
+        report = self._verified(_decoded(shown["SnpReport"]), _decoded(shown["VcekCertChain"])).report
+        policy = report.policy
+        facts = {
+            "launchmeasurement": report.measurement.hex(),
+            "hostdata": report.host_data.hex(),
+            "idkeydigest": report.id_key_digest.hex(),
+            "vmpl": report.vmpl,
+            "is-debuggable": policy.debug_allowed,
+            "migration-allowed": policy.migration_agent_allowed,
+            "smt-allowed": policy.smt_allowed,
+            "singlesocket": policy.single_socket_required,
+            "cxl-allowed": policy.cxl_allowed,
+            "mem-aes256-xts-required": policy.aes_256_xts_required,
+            "page-swap-disabled": policy.page_swap_disabled,
+        }
+        return {f"x-ms-sevsnpvm-{name}": value for name, value in facts.items()}, report.report_data
 
     def _verified(self, report: bytes, chain: bytes) -> VerifiedSnp:
         leaf, intermediate, ark = read_certificates(chain)
@@ -254,9 +272,25 @@ def _satisfies(claims: dict[str, Any], rule: ReleaseRule) -> bool:
             value = claims
             for name in path.split("."):
                 value = value.get(name) if isinstance(value, dict) else None
-        if value not in accepted:
+        if not any(_equals(value, one) for one in accepted):
             return False
     return True
+
+
+def _equals(value: Any, accepted: Value) -> bool:
+    """As JSON compares: a number is no truth value, and neither is a text."""
+    wanted = accepted.value if isinstance(accepted, Number) else accepted
+    return type(value) is type(wanted) and bool(value == wanted)
+
+
+def _tdx_facts(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """What the service says of a quote. Whether it is genuine is not looked at here."""
+    report = TdxQuote.parse(data).report
+    names = ("mrtd", "mrseam", "mrconfigid", "mrowner", "mrownerconfig")
+    facts: dict[str, Any] = {f"tdx_{name}": getattr(report, name).hex() for name in names}
+    facts |= {f"tdx_rtmr{index}": value.hex() for index, value in enumerate(report.rtmrs)}
+    facts |= {"tdx_td_attributes_perfmon": bool(report.attributes.raw >> 63)}
+    return facts, report.report_data
 
 
 def _send(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes) -> None:

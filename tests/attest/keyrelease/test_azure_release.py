@@ -19,7 +19,11 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.identity import ManagedIdentityCredential
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from attest.accepted.snp import SnpReference
+from attest.accepted.tdx import TdxReference
+from attest.attesters.base import CpuAttester
 from attest.evidence.cpu import CpuEvidence, CpuKind, SnpCollateral, SnpEvidence
+from attest.evidence.snp import SnpReport
 from attest.evidence.tdx_evidence import TdxEvidence
 from attest.evidence.tokens import MOCK_MAA_ISSUER
 from attest.keyrelease import azure, azure_attestation
@@ -28,6 +32,7 @@ from attest.keyrelease.azure_attestation import ATTEMPTS, MAX_PAUSE_S, attestati
 from attest.keyrelease.enclave_key import EnclaveKey
 from attest.keyrelease.instance_metadata import InstanceMetadata
 from attest.keyrelease.key_vault import RETRIES, Vault, key_client
+from attest.keyrelease.reference_rules import export_rules
 from attest.keyrelease.release_policy import export_policy, rule_for_guest
 from attest.keyrelease.released_key import ReleasedKey
 from attest.mock.attester import MockAttester
@@ -35,8 +40,11 @@ from attest.mock.maa import POLICY_HASH, MockMaa
 from attest.mock.machine import MockMachine, MockSnpCpu
 from attest.mock.snp_report import DEBUG_POLICY_BIT, MockLaunch
 from attest.mock.tdx import MockTdxVendor
+from attest.mock.tdx_quote import MockTdLaunch
 from attest.mock.vendor import MockKeys, MockVendor
+from attest.reference import Vendor
 from attest.refusal import Malformed, Refused
+from tests.attest.test_trust_and_reference import REFERENCE
 from tests.simulators.azure_services import MAA_HOST, VAULT_HOST, AzureServices, Fault
 
 KEY = bytes(range(32))
@@ -70,6 +78,19 @@ class BareAttester:
 
 
 @dataclass
+class TdAttester:
+    """A trust domain."""
+
+    vendor: MockTdxVendor
+    launch: MockTdLaunch = field(default_factory=MockTdLaunch)
+    kind: CpuKind = "tdx"
+
+    def cpu_evidence(self, report_data: bytes) -> CpuEvidence:
+        """A quote."""
+        return TdxEvidence(self.vendor.quote(report_data, self.launch))
+
+
+@dataclass
 class Enclave:
     """One that wants its key."""
 
@@ -86,6 +107,7 @@ class Enclave:
         *,
         timeout_s: float = 5.0,
         bare: bool = False,
+        tee: CpuAttester | None = None,
         metadata: InstanceMetadata | None = None,
         **changes: Any,
     ) -> ReleasedKey:
@@ -105,7 +127,7 @@ class Enclave:
             return key_client(url, identity, transport=transport)
 
         attester = MockAttester(MockMachine(MockSnpCpu(self.vendor, self.launch)))
-        asked = BareAttester(attester) if bare else attester
+        asked = tee or (BareAttester(attester) if bare else attester)
         with httpx2.Client(verify=context, timeout=timeout_s) as client, credential:
             return obtain_key(
                 replace(wanted, **changes),
@@ -162,6 +184,69 @@ def test_another_guest_gets_nothing(enclave: Enclave) -> None:
     """The policy names one measurement; the vault says no to every other."""
     enclave.launch = replace(LAUNCH, measurement=bytes(48))
     assert enclave.code() == "key-release-denied"
+
+
+def reference_policy(snp: SnpReference | None, tdx: TdxReference | None) -> bytes:
+    """The release policy of reference values for one TEE."""
+    vendor: Vendor = "amd" if snp else "intel"
+    values = replace(
+        REFERENCE, vendors=frozenset({vendor}), mock=None, quorum=None, gpu=None, snp=snp, tdx=tdx
+    )
+    return export_policy(export_rules(values, MOCK_MAA_ISSUER, frozenset({POLICY_HASH})).rules)
+
+
+@pytest.mark.parametrize(
+    ("change", "released"),
+    [
+        ({}, True),
+        ({"vmpls": frozenset({3})}, False),
+        ({"measurements": frozenset({"11" * 48})}, False),
+        ({"host_data": frozenset({"11" * 32})}, False),
+        ({"id_key_digests": frozenset({"11" * 48})}, False),
+        ({"policy_set": frozenset({"aes_256_xts_required"})}, False),
+        ({"policy_clear": frozenset({"aes_256_xts_required", "cxl_allowed"})}, True),
+    ],
+)
+def test_exported_policies_at_the_vault(enclave: Enclave, change: dict[str, Any], released: bool) -> None:
+    """The vault releases to what reference values accept, and each value that it is told counts."""
+    assert REFERENCE.snp is not None
+    report = SnpReport.parse(enclave.vendor.report(bytes(64), LAUNCH))
+    fits: dict[str, Any] = {
+        "measurements": frozenset({report.measurement.hex()}),
+        "vmpls": frozenset({report.vmpl, 2}),
+        "host_data": frozenset({report.host_data.hex()}),
+        "id_key_digests": frozenset({report.id_key_digest.hex()}),
+        "policy_set": frozenset[str](),
+        "policy_clear": frozenset[str](),
+    }
+    enclave.services.policy = reference_policy(replace(REFERENCE.snp, **(fits | change)), None)
+    if released:
+        assert enclave.obtain().material == KEY
+    else:
+        assert enclave.code() == "key-release-denied"
+
+
+@pytest.mark.parametrize(
+    ("change", "released"),
+    [
+        ({}, True),
+        ({"mrtds": frozenset({"11" * 48})}, False),
+        ({"rtmrs": (frozenset[str](), frozenset[str](), frozenset[str](), frozenset({"11" * 48}))}, False),
+        ({"mrseams": frozenset({"11" * 48})}, False),
+        ({"mrconfigids": frozenset({"11" * 48})}, False),
+        ({"mrowners": frozenset({"11" * 48})}, False),
+        ({"mrownerconfigs": frozenset({"11" * 48})}, False),
+    ],
+)
+def test_a_trust_domain_gets_its_key(enclave: Enclave, change: dict[str, Any], released: bool) -> None:
+    """By its quote, under the policy of reference values for it; unless it uses performance counters."""
+    td = TdAttester(MockTdxVendor.create())
+    fits: dict[str, Any] = {"mrtds": frozenset({td.launch.mrtd.hex()}), "min_tcb_evaluation_data_number": 1}
+    enclave.services.policy = reference_policy(None, TdxReference(**(fits | change)))
+    if released:
+        assert enclave.obtain(tee=td).material == KEY
+        td.launch = replace(td.launch, attributes=td.launch.attributes | 1 << 63)
+    assert enclave.code(tee=td) == "key-release-denied"
 
 
 def test_a_debug_guest_gets_nothing(enclave: Enclave) -> None:
