@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cache, partial
 from os import devnull
 from pathlib import Path
@@ -25,7 +25,8 @@ from attest import strict_json, strict_toml
 from attest.channel.bhttp_decoder import RequestDecoder, ResponseDecoder
 from attest.channel.key_config import parse_key_configs
 from attest.collateral.archive import import_archive
-from attest.collateral.cache import Cache
+from attest.collateral.cache import Cache, Document
+from attest.collateral.entry import Entry
 from attest.collateral.snp import LeafKind
 from attest.collateral.tdx import signed_text
 from attest.collateral.tdx_documents import parse_qe_identity, parse_tcb_info
@@ -273,12 +274,17 @@ class _NoCache(Cache):
     def entry(self, key: str) -> None:
         """Nothing is known."""
 
-    def write(self, key: str, blob: bytes, fetched_at: datetime) -> None:
+    def entries(self) -> Iterator[Entry]:
+        """Nothing is there."""
+        return iter(())
+
+    def write_all(self, documents: Sequence[Document]) -> tuple[Entry, ...]:
         """Nothing is kept."""
+        return ()
 
 
 def _archive(data: bytes) -> object:
-    return import_archive(data, _NoCache())
+    return import_archive(data, _NoCache(), now=NOW)
 
 
 def _bundle(data: bytes) -> None:
