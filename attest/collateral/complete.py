@@ -169,6 +169,8 @@ def _preferred(item: Item, known: bytes | None, source: CollateralSource, now: d
 
 def _certificate(der: bytes) -> x509.Certificate:
     try:
-        return x509.load_der_x509_certificate(der)
+        certificate = x509.load_der_x509_certificate(der)
+        certificate.subject, certificate.issuer  # noqa: B018 - read when first asked for: now, or refused
     except ValueError as error:
         raise Malformed("certificate-malformed", "in a chain to complete") from error
+    return certificate

@@ -14,11 +14,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from attest.collateral.items import Service
@@ -132,6 +137,14 @@ def _send(handler: BaseHTTPRequestHandler, answer: Answer) -> None:
             handler.wfile.write(b" " * 65536)
     except OSError:
         return  # the client has had enough
+
+
+def empty_list() -> bytes:
+    """A revocation list, DER, of nobody in particular."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    day = datetime(2026, 6, 1, tzinfo=UTC)
+    builder = x509.CertificateRevocationListBuilder(x509.Name([]), day, day + timedelta(days=30))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def rim_answer(name: str, document: bytes) -> Answer:

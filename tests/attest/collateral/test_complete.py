@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from attest.collateral.tdx import TdxRoots
 from attest.evidence.bundle import Bundle
 from attest.evidence.cpu import SnpCollateral, SnpEvidence
 from attest.evidence.device import DeviceEvidence, NvidiaCollateral
+from attest.evidence.pem import read_certificates
 from attest.evidence.tdx_evidence import TdxEvidence
 from attest.mock.world import MockWorld
 from attest.refusal import Refused
@@ -28,13 +30,14 @@ from attest.verify.devices import collateral_of
 from attest.verify.nvidia import verify_gpu
 from attest.verify.snp import verify_snp
 from attest.verify.tdx import verify_tdx
-from tests.simulators.collateral_services import Answer, CollateralServices, rim_answer
+from tests.simulators.collateral_services import Answer, CollateralServices, empty_list, rim_answer
 from tests.simulators.collateral_services import recorded_pcs as recorded
 from tests.simulators.genuine_nvidia import COMPLETE, OCSP, REPORTS, SUMMER_2025
 from tests.simulators.genuine_snp import POSITIVE
 from tests.simulators.genuine_tdx import JOINT, JOINT_TIME, joint_quote, pck_issuer_chain
 from tests.simulators.mock_runtime import NONCE, NOW
 
+LIST = empty_list()
 RIMS = {
     "NV_GPU_DRIVER_GH100_550.90.07": "driver_rim.xml",
     "NV_GPU_VBIOS_1010_0200_882_96009F0001": "vbios_rim.xml",
@@ -100,11 +103,11 @@ def test_a_chip_is_looked_up_by_its_report(sev_snp: Path, tmp_path: Path) -> Non
     assert refusal.value.code == "collateral-status"
     (path,) = services.asked
     assert path.startswith("/vcek/v1/Turin/")
-    services = CollateralServices({path: Answer(leaf), "/vcek/v1/Turin/crl": Answer(b"list")})
+    services = CollateralServices({path: Answer(leaf), "/vcek/v1/Turin/crl": Answer(LIST)})
     with asking(services, tmp_path) as source:
         cpu = complete(bare, source, case.now).cpu
     assert isinstance(cpu, SnpEvidence)
-    assert (cpu.collateral.leaf, cpu.collateral.crl) == (leaf, b"list")
+    assert (cpu.collateral.leaf, cpu.collateral.crl) == (leaf, LIST)
     collateral = replace(cpu.collateral, crl=None)
     verify_snp(report, collateral, SnpRoots(amd=True), now=case.now, checks=CheckList())
 
@@ -113,11 +116,11 @@ def test_a_report_that_names_no_product(sev_snp: Path, tmp_path: Path) -> None:
     """Version 2: the leaf's issuer tells whose list to ask for; without a leaf there is nothing to go by."""
     case = next(each for each in POSITIVE if each.version == 2)
     report, leaf = case.read(sev_snp)
-    services = CollateralServices({"/vcek/v1/Milan/crl": Answer(b"list")})
+    services = CollateralServices({"/vcek/v1/Milan/crl": Answer(LIST)})
     with asking(services, tmp_path) as source:
         cpu = complete(_bundle(SnpEvidence(report, SnpCollateral(leaf))), source, case.now).cpu
         assert isinstance(cpu, SnpEvidence)
-        assert cpu.collateral.crl == b"list"
+        assert cpu.collateral.crl == LIST
         with pytest.raises(Refused) as refusal:
             complete(_bundle(SnpEvidence(report, SnpCollateral(None))), source, case.now)
     assert refusal.value.code == "collateral-missing"
@@ -127,14 +130,14 @@ def test_a_providers_key_cannot_be_looked_up(sev_snp: Path, tmp_path: Path) -> N
     """A VLEK is the provider's to hand out: no service has it."""
     case = next(each for each in POSITIVE if each.key == "vlek")
     report, leaf = case.read(sev_snp)
-    services = CollateralServices({"/vlek/v1/Milan/crl": Answer(b"list")})
+    services = CollateralServices({"/vlek/v1/Milan/crl": Answer(LIST)})
     with asking(services, tmp_path) as source:
         with pytest.raises(Refused) as refusal:
             complete(_bundle(SnpEvidence(report, SnpCollateral(None))), source, case.now)
         assert refusal.value.code == "collateral-missing"
         cpu = complete(_bundle(SnpEvidence(report, SnpCollateral(leaf))), source, case.now).cpu
     assert isinstance(cpu, SnpEvidence)
-    assert cpu.collateral.crl == b"list"
+    assert cpu.collateral.crl == LIST
 
 
 def test_a_gpu_gets_golden_values_and_answers(nvidia_vectors: Path, sev_snp: Path, tmp_path: Path) -> None:
@@ -198,3 +201,29 @@ def test_a_time_is_needed_for_nothing_but_freshness(joint: Path, tmp_path: Path)
     with pytest.raises(Refused) as refusal:
         verify_tdx(quote, cpu.collateral, TdxRoots(intel=True), now=later, checks=CheckList())
     assert refusal.value.code.endswith("expired")
+
+
+def test_chains_with_any_byte_changed(nvidia_vectors: Path, sev_snp: Path, tmp_path: Path) -> None:
+    """Evidence is completed before it is verified: what cannot be read is refused and nothing else."""
+    case = REPORTS[0].read(nvidia_vectors)
+    report, leaf = POSITIVE[0].read(sev_snp)
+    cpu = SnpEvidence(report, SnpCollateral(leaf, crl=LIST))
+    rims = {name: (nvidia_vectors / COMPLETE / file).read_bytes() for name, file in RIMS.items()}
+    known = NvidiaCollateral(rims, (b"answer",))
+    chain = read_certificates(case.certificate_chain)
+    source, outcomes = Offline(Cache(tmp_path)), set()
+    for place, der in enumerate(chain):
+        for offset in range(0, len(der), 11):
+            changed = der[:offset] + bytes([der[offset] ^ 0x41]) + der[offset + 1 :]
+            pem = b"".join(map(_pem, (*chain[:place], changed, *chain[place + 1 :])))
+            device = DeviceEvidence.of(0, replace(case, certificate_chain=pem))
+            try:
+                complete(replace(_bundle(cpu, device), nvidia=known), source, SUMMER_2025)
+                outcomes.add("")
+            except Refused as refusal:
+                outcomes.add(refusal.code)
+    assert outcomes == {"", "certificate-malformed"}
+
+
+def _pem(der: bytes) -> bytes:
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.b64encode(der) + b"\n-----END CERTIFICATE-----\n"
