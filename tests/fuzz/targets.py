@@ -278,7 +278,7 @@ class _NoCache(Cache):
         """Nothing is there."""
         return iter(())
 
-    def write_all(self, documents: Sequence[Document]) -> tuple[Entry, ...]:
+    def write_all(self, documents: Sequence[Document]) -> tuple[Entry, ...]:  # noqa: ARG002 - kept by name
         """Nothing is kept."""
         return ()
 
