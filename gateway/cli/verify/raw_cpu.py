@@ -90,6 +90,9 @@ def snp_facts(verified: VerifiedSnp) -> Facts:
         "product": verified.product,
         "signing key": verified.signing_key.upper(),
         "reported firmware": str(verified.reported_tcb),
+        "debugging": "allowed: its host can read the guest"
+        if verified.report.policy.debug_allowed
+        else "not allowed",
         "measurement": verified.report.measurement.hex(),
         "report data": verified.report.report_data.hex(),
     }

@@ -31,7 +31,7 @@ GPU = GENUINE["NVIDIA GPU"]
 AZURE = GENUINE["Azure confidential VM"]
 MAA = GENUINE["Azure Attestation token"]
 FACTS = {
-    "SEV-SNP report, Turin": ("product", "Turin"),
+    "SEV-SNP report, Turin": ("debugging", "not allowed"),
     "SEV-SNP report signed by a provider's key, with its chain": ("signing key", "VLEK"),
     "SEV-SNP report with the host's certificate table": ("product", "Genoa"),
     "TDX quote with its event log": ("platform status", "UpToDate"),
@@ -69,6 +69,14 @@ def test_genuine_evidence_of_each_kind(on_case: Callable[..., Ran], case: Verify
     assert all(row["part"] for row in document["checks"])
     ends = [datetime.fromisoformat(row["expires"]) for row in document["checks"] if row["expires"]]
     assert datetime.fromisoformat(document["ends_first"]["expires"]) == min(ends)
+
+
+def test_a_guest_that_its_host_can_read_is_genuine_and_says_so(sealgate: Command, shared: Path) -> None:
+    """Nobody asked whether it is acceptable, but whoever reads the result must not miss it."""
+    folder = shared / "vectors" / "sev-snp" / "milan-v2-debug"
+    files = ["--snp", str(folder / "report.bin"), "--vcek", str(folder / "vcek.der"), "--at", SUMMER]
+    facts = sealgate("verify", *files, "--json").document["facts"]
+    assert facts["debugging"] == "allowed: its host can read the guest"
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
