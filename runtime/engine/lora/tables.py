@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from runtime.engine.lora.kernels import Tables
-from runtime.engine.lora.shape import BaseShape
+from runtime.engine.lora.shape import UNIT, BaseShape
+
+_MAX_INDEX = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,17 @@ class LoraTables:
         units: how many units fit; ``memory_bytes`` says what that costs.
         dtype: of weights and of the activations they are applied to.
         device: where the model runs.
+
+    Raises:
+        ValueError: there are more units than 32-bit indices reach.
     """
 
     def __init__(
         self, shape: BaseShape, units: int, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> None:
+        rows = max(max(group.inputs, len(group.chunk_targets) * UNIT) for group in shape.groups)
+        if units * rows > _MAX_INDEX:
+            raise ValueError(f"{units} units: at most {_MAX_INDEX // rows} of this base's")
         self.shape = shape
         self.units = units
         self.dtype = dtype

@@ -89,7 +89,7 @@ class Ours:
         ]
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("chunk", [5, 1 << 30])
 def test_every_kind_of_adapter_in_one_batch(tmp_path: Path, family: str, chunk: int) -> None:
     """Ranks 1 to 64, any targets, patterns, rsLoRA; prompts cut in chunks or whole; the base among them."""

@@ -196,3 +196,9 @@ def test_bfloat16_differs_by_rounding_only(tiny_shape: BaseShape) -> None:
             ]
         )
         torch.testing.assert_close(y.float(), expected, atol=0.1, rtol=0.05)
+
+
+def test_tables_that_indices_cannot_reach_are_refused(tiny_shape: BaseShape) -> None:
+    """Before any memory is taken."""
+    with pytest.raises(ValueError, match="at most"):
+        LoraTables(tiny_shape, 1 << 30, torch.float32)
