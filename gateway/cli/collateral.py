@@ -3,43 +3,71 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Final
 
+from rich.markup import escape
 from rich.table import Table
 
+from attest.collateral import items
 from attest.collateral.archive import MAX_ARCHIVE_BYTES, export_cache, import_archive
 from attest.collateral.cache import Cache
 from attest.collateral.complete import complete
 from attest.collateral.entry import Entry
-from attest.collateral.fetch import Fetcher
+from attest.collateral.fetch import Fetcher, FetchSettings
 from attest.collateral.items import Item
-from attest.collateral.source import Online
+from attest.collateral.source import CollateralSource, Online
 from attest.evidence.bundle import MAX_BUNDLE_BYTES, Bundle
+from attest.reference import ReferenceValues
 from attest.refusal import Malformed
 from gateway.cli.check_table import when
 from gateway.cli.output import Output
 from gateway.cli.verify.fetch import fetch_evidence
-from gateway.settings import load_settings
+from gateway.settings import Settings, load_settings
 from gateway.trust.collateral import fetch_settings
+
+_AS_FRESH_AS_ITS_KIND: Final = timedelta(days=30)
+"""Ask for everything that is not fresh by its own kind, though the evidence brought one along."""
 
 
 class _Told(Fetcher):
     """A fetcher that tells what it is asking for."""
 
-    def __init__(self, output: Output, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, output: Output, settings: FetchSettings) -> None:
+        super().__init__(settings)
         self._output = output
 
     def fetch(self, item: Item) -> bytes:
-        self._output.tell(f"[faint]asking {item.service} for[/] {item.key}")
+        self._output.tell(f"[faint]asking {escape(self.host_of(item))} for[/] {escape(item.key)}")
         return super().fetch(item)
 
 
+class _Noted:
+    """A source that remembers what it was asked for.
+
+    Args:
+        source: what it hands out.
+    """
+
+    def __init__(self, source: CollateralSource) -> None:
+        self._source = source
+        self.keys: set[str] = set()
+
+    def find(self, item: Item, now: datetime) -> bytes | None:
+        """As the source."""
+        self.keys.add(item.key)
+        return self._source.find(item, now)
+
+    def get(self, item: Item, now: datetime) -> bytes:
+        """As the source."""
+        self.keys.add(item.key)
+        return self._source.get(item, now)
+
+
 def pull(target: str, *, as_json: bool = False) -> None:
-    """Fetch everything that judging a runtime's evidence takes.
+    """Fetch everything that judging a runtime's evidence takes, and the key sets that our quorum takes.
 
     Args:
         target: a runtime's URL, or a saved bundle.
@@ -51,12 +79,29 @@ def pull(target: str, *, as_json: bool = False) -> None:
     output = Output(as_json=as_json)
     settings = load_settings()
     cache, now = Cache(settings.collateral_dir), datetime.now(UTC)
-    fetcher = _Told(output, fetch_settings(settings, None))
+    reference = _reference(settings)
+    fetcher = _Told(output, fetch_settings(settings, reference))
+    source = _Noted(Online(cache, fetcher, max_age=_AS_FRESH_AS_ITS_KIND))
     try:
-        complete(Bundle.parse(_evidence(target)), Online(cache, fetcher), now)
+        complete(Bundle.parse(_evidence(target)), source, now)
+        for item in _key_sets(reference):
+            source.get(item, now)
     finally:
         fetcher.close()
-    _show(output, list(cache.entries()))
+    _show(output, [entry for entry in cache.entries() if entry.key in source.keys])
+
+
+def _reference(settings: Settings) -> ReferenceValues | None:
+    """What we accept, if we have said so yet: evidence may be looked at before."""
+    return ReferenceValues.load(settings.reference_file) if settings.reference_file.exists() else None
+
+
+def _key_sets(reference: ReferenceValues | None) -> Iterator[Item]:
+    quorum = None if reference is None else reference.quorum
+    if quorum is not None and "nras" in quorum.services:
+        yield items.nras_keys()
+    if quorum is not None and "maa" in quorum.services:
+        yield items.maa_keys(quorum.maa_issuer or "")
 
 
 def export(path: Path, *, as_json: bool = False) -> None:
@@ -96,19 +141,23 @@ def _evidence(target: str) -> bytes:
 
 def _show(output: Output, entries: Sequence[Entry]) -> None:
     if output.as_json:
-        output.document(
-            {
-                "entries": [
-                    {"key": each.key, "digest": each.digest, "fetched_at": each.fetched_at.isoformat()}
-                    for each in entries
-                ]
-            }
-        )
+        output.document({"entries": [_as_document(each) for each in entries]})
         return
     if not entries:
         output.say("nothing: this evidence brings all that judging it takes, or nothing was fetched yet")
         return
-    table = Table("what", "fetched", "digest", box=None, header_style="faint", pad_edge=False)
+    table = Table("what", "from", "fetched", "until", box=None, header_style="faint", pad_edge=False)
     for each in entries:
-        table.add_row(each.key, when(each.fetched_at), each.digest[:23] + "…")
+        until = "" if each.not_after is None else when(each.not_after)
+        table.add_row(escape(each.key), escape(each.source), when(each.fetched_at), until)
     output.stdout.print(table)
+
+
+def _as_document(entry: Entry) -> dict[str, str | None]:
+    return {
+        "key": entry.key,
+        "digest": entry.digest,
+        "source": entry.source,
+        "fetched_at": entry.fetched_at.isoformat(),
+        "not_after": None if entry.not_after is None else entry.not_after.isoformat(),
+    }

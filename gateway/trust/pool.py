@@ -106,6 +106,8 @@ class VerifiedRuntimePool:
                 await asyncio.to_thread(self._verdict.recheck, self._clock())
             except GatewayError as error:
                 self._on_judged(_outcome(error))
+            except Exception:  # noqa: BLE001 - the bound holds only while this goes on; the verdict was dropped
+                self._on_judged("refused")
 
     async def aclose(self) -> None:
         """End a question that is under way."""

@@ -67,6 +67,7 @@ class Verdict:
 
         Raises:
             RuntimeRefused: it does not hold any more, and was dropped.
+            Exception: our own fault; dropped too.
         """
         runtime = self.current(now)
         if runtime is None or self._rechecker is None:
@@ -78,6 +79,9 @@ class Verdict:
                 return
             self.forget(runtime)
             raise refused(error) from error
+        except Exception:
+            self.forget(runtime)  # what could not be judged is not believed
+            raise
 
     def current(self, now: datetime) -> AttestedRuntime | None:
         """The verdict in force, or None; one that ended is dropped and never used one last time."""

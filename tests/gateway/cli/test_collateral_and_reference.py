@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from attest.accepted.quorum import QuorumReference
 from attest.collateral.cache import Cache
+from attest.collateral.fetch import FetchSettings
+from attest.evidence.bundle import Bundle
+from attest.evidence.tdx_evidence import TdxEvidence
 from attest.mock.installation import installed_machine
 from attest.mock.vendor import MockVendor
 from attest.reference import ReferenceValues
 from attest.trust import TrustRoots
+from gateway.settings import Settings
+from gateway.trust.collateral import fetch_settings
 from tests.gateway.cli.conftest import Ran
 from tests.gateway.trust.test_pool import Clock
+from tests.simulators.collateral_services import Answer, CollateralServices, recorded_pcs
+from tests.simulators.genuine_tdx import JOINT, joint_quote, pck_issuer_chain
 from tests.simulators.mock_peer import MockPeer
 
 NONCE = "ab" * 32
@@ -74,6 +83,99 @@ def test_a_mock_needs_no_collateral(sealgate: Sealgate, bundle: Path, home: Path
     ran = sealgate("collateral", "pull", str(bundle), "--json")
     assert (ran.code, ran.document) == (0, {"entries": []})
     assert not (home / "collateral").exists()
+
+
+@pytest.fixture
+def services(shared: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CollateralServices]:
+    """Intel's, as it answered on the day of the joint evidence, and token services' keys, on loopback."""
+    quote = joint_quote(shared / "vectors" / "joint")
+    folder = shared / "vectors" / "joint" / JOINT
+    services = CollateralServices(recorded_pcs(folder, pck_issuer_chain(quote), "90C06F000000"))
+    services.answers["/.well-known/jwks.json"] = services.answers["/certs"] = Answer(b'{"keys":[]}')
+    with services.running() as addresses:
+
+        def on_loopback(settings: Settings, reference: ReferenceValues | None) -> FetchSettings:
+            return replace(fetch_settings(settings, reference), addresses=addresses)
+
+        monkeypatch.setattr("gateway.cli.collateral.fetch_settings", on_loopback)
+        yield services
+
+
+@pytest.fixture
+def quoted(shared: Path, tmp_path: Path) -> Path:
+    """A saved bundle of a genuine quote without documents."""
+    path = tmp_path / "quoted.json"
+    quote = joint_quote(shared / "vectors" / "joint")
+    path.write_bytes(Bundle(b"{}", b"{}", TdxEvidence(quote)).serialise())
+    return path
+
+
+def test_pull_says_what_from_where_until_when(
+    sealgate: Sealgate, services: CollateralServices, quoted: Path, home: Path
+) -> None:
+    """And nothing else that is in the cache; again, and nobody is asked who was asked a moment ago."""
+    Cache(home / "collateral").write("another", b"x", Clock()())
+    ran = sealgate("collateral", "pull", str(quoted), "--json")
+    assert ran.code == 0
+    entries = {entry["key"]: entry for entry in ran.document["entries"]}
+    assert set(entries) == {
+        "intel/tdx/certification/v4/tcb?fmspc=90C06F000000",
+        "intel/tdx/certification/v4/qe/identity",
+        "intel/sgx/certification/v4/pckcrl?ca=platform&encoding=der",
+        "intel/IntelSGXRootCA.der",
+    }
+    assert all(entry["source"].startswith("127.0.0.1:") for entry in entries.values())
+    assert all(entry["not_after"].startswith("202") for entry in entries.values())
+    assert len(services.asked) == 4
+    ran = sealgate("collateral", "list")
+    assert "2026-" in ran.out
+    assert "127.0.0.1:" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "exit_code"),
+    [
+        (Answer(status=404), "collateral-status", 10),
+        (Answer(status=500), "collateral-status", 10),
+        (Answer(b"<html>log in</html>"), "tdx-pcs-answer", 30),
+        (Answer(status=302, headers={"location": "https://evil.example/"}), "collateral-redirect", 10),
+    ],
+)
+def test_a_failed_pull_is_a_refusal(
+    *,
+    sealgate: Sealgate,
+    services: CollateralServices,
+    quoted: Path,
+    home: Path,
+    fault: Answer,
+    code: str,
+    exit_code: int,
+) -> None:
+    """With the code of what happened, and nothing kept of the answer."""
+    services.faults = [fault]
+    ran = sealgate("collateral", "pull", str(quoted), "--json")
+    assert ran.code == exit_code
+    assert code in ran.out + ran.err
+    assert list(Cache(home / "collateral").entries()) == []
+
+
+def test_pull_fetches_the_keys_that_a_quorum_takes(
+    sealgate: Sealgate, services: CollateralServices, bundle: Path, peer: MockPeer, home: Path
+) -> None:
+    """So that tokens too can be judged behind an air gap."""
+    quorum = QuorumReference(
+        services=frozenset({"nras", "maa"}),
+        maa_issuer="https://sharedweu.weu.attest.azure.net",
+        maa_policy_hashes=frozenset({"A" * 43}),
+    )
+    home.mkdir(exist_ok=True)
+    (home / "reference.toml").write_text(replace(peer.reference, quorum=quorum).toml())
+    ran = sealgate("collateral", "pull", str(bundle), "--json")
+    assert ran.code == 0, ran.err
+    assert {entry["key"] for entry in ran.document["entries"]} == {
+        "nras/.well-known/jwks.json",
+        "maa/sharedweu.weu.attest.azure.net/certs",
+    }
 
 
 def test_a_draft_that_accepts_its_evidence(

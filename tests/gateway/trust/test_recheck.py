@@ -34,7 +34,7 @@ class Later(Judge):
     """
 
     revoked: tuple[int, ...] = ()
-    failure: Refused | None = None
+    failure: Exception | None = None
 
     def completed(self, bundle: bytes, now: datetime) -> bytes:
         """The bundle with the newest list instead of the one that came along."""
@@ -113,6 +113,37 @@ def test_without_a_verdict_there_is_nothing_to_recheck(peer: MockPeer) -> None:
     runtime = verdict.judge(peer.world.answer(nonce), nonce, now)
     verdict.recheck(now)
     assert verdict.current(now) is runtime
+
+
+async def test_a_fault_of_ours_ends_the_verdict_and_not_the_rechecks(peer: MockPeer) -> None:
+    """What cannot be judged is not believed; and the next interval comes all the same."""
+    verdict, _ = _verdict(peer, Clock()(), failure=ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        verdict.recheck(Clock()())
+    assert verdict.current(Clock()()) is None
+    refused = asyncio.Event()
+
+    def on_judged(outcome: str) -> None:
+        if outcome == "refused":
+            refused.set()
+
+    pool = VerifiedRuntimePool(
+        "http://runtime",
+        judge=Judge(peer.trust, peer.reference),
+        rechecker=Later(peer.trust, peer.reference, failure=ZeroDivisionError()),
+        transport=Evidence(peer),
+        patience=Patience(evidence_s=5),
+        on_judged=on_judged,
+    )
+    rechecks = asyncio.create_task(pool.recheck_every(0.02))
+    async with asyncio.timeout(10):
+        for _ in range(2):
+            await pool.acquire()
+            await refused.wait()
+            refused.clear()
+            assert pool.current() is None
+    rechecks.cancel()
+    await pool.aclose()
 
 
 async def test_a_pool_rechecks_at_its_interval(peer: MockPeer) -> None:
