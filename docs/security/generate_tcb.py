@@ -38,7 +38,7 @@ ROOTS = (
         "Sees prompts and answers in the clear. What it loads lazily, engine and model readers, is counted.",
         (
             "runtime.serve",
-            "runtime.engine.simple",
+            "runtime.engine.chunked",
             "runtime.model.loaded",
             "runtime.model.gguf_file",
             "runtime.model.safetensors_folder",

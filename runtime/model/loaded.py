@@ -1,4 +1,4 @@
-"""Load a model, ready to serve: weights, tokenizer, and the digests the runtime's statement names."""
+"""Open a model: its weights, its tokenizer, and the digests the runtime's statement names."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from runtime import settings
 from runtime.model.architecture import Architecture
 from runtime.model.gguf_file import parse_gguf
 from runtime.model.gguf_weights import GgufWeights, gguf_architecture
-from runtime.model.llama import LlamaModel, WeightSource
-from runtime.model.number_format import DtypeName, resolve_dtype
 from runtime.model.registry import KNOWN
 from runtime.model.safetensors_folder import FolderWeights, folder_architecture, read_folder
 from runtime.model.store import StoredModel, stored_model
 from runtime.model.tokenizer import Tokenizer
 from runtime.model.tokenizer_sources import folder_tokenizer, gguf_tokenizer
+from runtime.model.weight_source import WeightSource
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, 0 to 1."""
@@ -49,60 +48,10 @@ class OpenModel:
     def __repr__(self) -> str:
         return f"OpenModel({self.name}, {self.base_model_digest})"
 
-
-@dataclass(frozen=True, repr=False)
-class LoadedModel:
-    """A model in memory.
-
-    Args:
-        name: what clients ask for.
-        model: the decoder.
-        tokenizer: with the chat template.
-        base_model_digest: ``sha256:`` of the weights, as they were read.
-        tokenizer_digest: ``sha256:`` of the tokenizer and template, as they were read.
-    """
-
-    name: str
-    model: LlamaModel
-    tokenizer: Tokenizer
-    base_model_digest: str
-    tokenizer_digest: str
-
-    def __repr__(self) -> str:
-        return f"LoadedModel({self.name}, {self.base_model_digest}, {self.dtype})"
-
     @property
     def context_length(self) -> int:
         """Positions that the model was trained for."""
-        return self.model.architecture.context_length
-
-    @property
-    def dtype(self) -> str:
-        """``"float32"`` or ``"bfloat16"``."""
-        return str(self.model.dtype).removeprefix("torch.")
-
-
-def load_model(
-    path_or_name: str | Path, *, dtype: DtypeName = "auto", progress: Progress | None = None
-) -> LoadedModel:
-    """``open_model``, its weights laid out as a ``LlamaModel``.
-
-    Args:
-        path_or_name: as of ``open_model``.
-        dtype: ``"auto"`` measures what this CPU prefers.
-        progress: told how far it is.
-
-    Raises:
-        Refused, Unsupported, Malformed: as ``open_model`` and the weights do.
-    """
-    report = progress or _silent
-    resolved = resolve_dtype(dtype)
-    opened = open_model(path_or_name, progress=report)
-    model = LlamaModel(opened.architecture, opened.weights, resolved)
-    report("weights", 1.0)
-    return LoadedModel(
-        opened.name, model, opened.tokenizer, opened.base_model_digest, opened.tokenizer_digest
-    )
+        return self.architecture.context_length
 
 
 def open_model(path_or_name: str | Path, *, progress: Progress | None = None) -> OpenModel:
@@ -166,9 +115,7 @@ def _open_folder(path: Path, progress: Progress) -> OpenModel:
     tokenizer = folder_tokenizer(folder, architecture.vocab_size)
     source = FolderWeights(folder)
     name = path.resolve().name
-    return OpenModel(
-        name, architecture, source, tokenizer, folder.base_model_digest, folder.tokenizer_digest
-    )
+    return OpenModel(name, architecture, source, tokenizer, folder.base_model_digest, folder.tokenizer_digest)
 
 
 class _Counted:

@@ -24,7 +24,10 @@ def rope_frequencies(architecture: Architecture) -> Tensor:
 
 
 class Rotation(NamedTuple):
-    """What turns the heads of R rows, each (R, 1, D): the sines carry the sign of their half."""
+    """What turns the heads of R rows, each (R, 1, D): dimension i pairs with i + D/2.
+
+    The sines carry the sign of their half: turned = heads * cos + (heads, halves swapped) * signed_sin.
+    """
 
     cos: Tensor
     signed_sin: Tensor
@@ -38,12 +41,6 @@ def rotation(positions: Tensor, frequencies: Tensor, dtype: torch.dtype) -> Rota
         torch.cat((cos, cos), dim=-1).unsqueeze(1).to(dtype),
         torch.cat((-sin, sin), dim=-1).unsqueeze(1).to(dtype),
     )
-
-
-def rotate(heads: Tensor, turn: Rotation) -> Tensor:
-    """Turn (R, heads, D) by their positions: dimension i pairs with i + D/2."""
-    swapped = heads.roll(heads.shape[-1] // 2, dims=-1)
-    return torch.addcmul(heads * turn.cos, swapped, turn.signed_sin)
 
 
 def _llama3(frequencies: Tensor, scaling: RopeScaling) -> Tensor:

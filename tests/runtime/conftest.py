@@ -8,7 +8,7 @@ import pytest
 
 from attest.refusal import Refused
 from runtime import settings
-from runtime.model.loaded import LoadedModel, load_model
+from runtime.model.loaded import OpenModel, open_model
 from runtime.model.store import stored_model
 
 
@@ -22,6 +22,6 @@ def smollm2_file() -> Path:
 
 
 @pytest.fixture(scope="session")
-def smollm2(smollm2_file: Path) -> LoadedModel:
-    """The embedded model in float32, the reference's number format."""
-    return load_model("smollm2", dtype="float32")
+def smollm2(smollm2_file: Path) -> OpenModel:
+    """The embedded model, its weights still to be laid out."""
+    return open_model("smollm2")

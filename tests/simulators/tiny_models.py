@@ -118,6 +118,7 @@ def write_gguf(
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.chat_template": TEMPLATE,
+        **({"qwen3.attention.key_length": 128} if family == "qwen3" else {}),
         **(changes or {}),
     }
     writer = gguf.GGUFWriter(path, keys.pop("general.architecture", family))
@@ -140,7 +141,10 @@ def write_gguf(
     if family == "qwen2":
         shapes |= {f"blk.0.attn_{part}.bias": (width,) for part, width in (("q", 32), ("k", 16), ("v", 16))}
     if family == "qwen3":
-        shapes |= {"blk.0.attn_q_norm.weight": (16,), "blk.0.attn_k_norm.weight": (16,)}
+        # transformers reads no head width from the file: it takes Qwen3's own.
+        shapes |= {"blk.0.attn_q.weight": (256, 32), "blk.0.attn_output.weight": (32, 256)}
+        shapes |= {f"blk.0.attn_{part}.weight": (128, 32) for part in "kv"}
+        shapes |= {f"blk.0.attn_{part}_norm.weight": (128,) for part in "qk"}
     random = np.random.default_rng(3)
     for name, shape in shapes.items():
         if name not in skip:

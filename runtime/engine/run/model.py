@@ -22,8 +22,8 @@ from runtime.engine.run.batch import StepBatch
 from runtime.engine.run.cache import PagedCache
 from runtime.engine.run.weights import Linear, WeightMode, activation_dtype, linear_for, table_dtype
 from runtime.model.architecture import Architecture
-from runtime.model.llama import WeightSource
 from runtime.model.rope import Rotation, rope_frequencies, rotation
+from runtime.model.weight_source import WeightSource
 
 
 class Adapters(Protocol):
@@ -78,6 +78,7 @@ class LlamaRunner:
         self._norm = load.vector("model.norm.weight", architecture.hidden_size)
         self._head = load.head()
         self.weight_bytes = load.bytes
+        self.table_bytes = self._embedding.nbytes
 
     def forward(self, step: StepBatch, cache: PagedCache, adapters: Adapters | None = None) -> Tensor:
         """Run the rows through all blocks, writing their keys and values to the cache.

@@ -10,8 +10,8 @@ import pytest
 
 from attest.protocol import paths
 from runtime.api.served import ServedModel
-from runtime.engine.simple import SimpleEngine
-from runtime.model.loaded import LoadedModel
+from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.model.loaded import OpenModel
 from runtime.model.tokenizer import IncrementalDecoder
 from tests.simulators.sealing_client import InnerAnswer, SealingClient
 from tests.simulators.stub_runtime import StubRuntime
@@ -22,8 +22,8 @@ COLOURS = [{"role": "user", "content": "Name three colours."}]
 
 
 @pytest.fixture
-async def client(smollm2: LoadedModel) -> AsyncGenerator[SealingClient]:
-    engine = SimpleEngine(smollm2, threads=2)
+async def client(smollm2: OpenModel) -> AsyncGenerator[SealingClient]:
+    engine = ChunkedEngine(smollm2, EngineSettings(threads=2))
     served = ServedModel(
         engine=engine,
         tokenizer=smollm2.tokenizer,

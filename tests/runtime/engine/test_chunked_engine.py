@@ -1,4 +1,4 @@
-"""The engine's contract: limits, deadlines, priorities, preemption, scoring, guides, cancellation, stopping, failures, and no content in what it shows."""
+"""The engine's contract: limits, ends, preemption, scoring, guides, failures, and no content shown."""
 
 from __future__ import annotations
 
@@ -418,12 +418,14 @@ class Only:
         self.tokens = list(tokens)
 
     def allowed(self) -> bytes | None:
+        """See ``TokenGuide``."""
         mask = bytearray(40)
         if self.tokens:
             mask[self.tokens[0] // 8] |= 1 << self.tokens[0] % 8
         return bytes(mask)
 
     def advance(self, token_id: int) -> None:
+        """See ``TokenGuide``."""
         assert token_id == self.tokens.pop(0)
 
 

@@ -18,9 +18,9 @@ import torch
 import transformers
 
 from runtime.engine.base import GenerateRequest, SamplingParams
-from runtime.engine.scheduler import Limits
-from runtime.engine.simple import SimpleEngine
-from runtime.model.loaded import LoadedModel, load_model
+from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.schedule.budget import BudgetSettings
+from runtime.model.loaded import OpenModel, open_model
 from tests.simulators.tiny_models import save_folder, tiny_config
 
 QUESTIONS = [
@@ -52,17 +52,18 @@ TEXTS = [
     "All happy families are alike; every unhappy family is unhappy in its own way. " * 45,
 ]
 NEW_TOKENS = 24
+FLOAT32 = EngineSettings("float32")
 
 
 @pytest.fixture(scope="module")
-def prompts(smollm2: LoadedModel) -> list[list[int]]:
+def prompts(smollm2: OpenModel) -> list[list[int]]:
     tokenizer = smollm2.tokenizer
     chats = [tokenizer.encode_chat([{"role": "user", "content": question}]) for question in QUESTIONS]
     made = chats + [tokenizer.encode(text) for text in TEXTS]
     assert len(made) >= 20
     lengths = sorted(map(len, made))
-    assert lengths[0] < 64  # the scheduler's budget while others decode
-    assert lengths[-1] > 512  # and alone
+    assert lengths[0] < 32
+    assert lengths[-1] > 512
     return made
 
 
@@ -90,7 +91,7 @@ def reference(smollm2_file: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def expected(smollm2: LoadedModel, reference: Any, prompts: list[list[int]]) -> list[list[int]]:
+def expected(smollm2: OpenModel, reference: Any, prompts: list[list[int]]) -> list[list[int]]:
     """Each prompt's greedy continuation, alone in the engine and confirmed by transformers."""
     outputs = asyncio.run(one_after_another(smollm2, prompts))
     threads = torch.get_num_threads()
@@ -102,8 +103,8 @@ def expected(smollm2: LoadedModel, reference: Any, prompts: list[list[int]]) -> 
     return outputs
 
 
-async def one_after_another(loaded: LoadedModel, prompts: list[list[int]]) -> list[list[int]]:
-    engine = SimpleEngine(loaded)
+async def one_after_another(loaded: OpenModel, prompts: list[list[int]]) -> list[list[int]]:
+    engine = ChunkedEngine(loaded, FLOAT32)
     await engine.start()
     outputs = [await generate(engine, str(index), prompt) for index, prompt in enumerate(prompts)]
     await engine.stop()
@@ -118,14 +119,16 @@ def likeliest(reference: Any, prompt: list[int], output: list[int]) -> list[int]
 
 
 @pytest.fixture
-async def engine(smollm2: LoadedModel) -> AsyncIterator[SimpleEngine]:
-    engine = SimpleEngine(smollm2)
+async def engine(smollm2: OpenModel) -> AsyncIterator[ChunkedEngine]:
+    engine = ChunkedEngine(smollm2, FLOAT32)
     await engine.start()
     yield engine
     await engine.stop()
 
 
-async def generate(engine: SimpleEngine, name: str, prompt: list[int], tokens: int = NEW_TOKENS) -> list[int]:
+async def generate(
+    engine: ChunkedEngine, name: str, prompt: list[int], tokens: int = NEW_TOKENS
+) -> list[int]:
     params = SamplingParams(tokens, temperature=0, ignore_eos=True)
     request = GenerateRequest(name, "tenant", tuple(prompt), params)
     return [output.token_id async for output in engine.generate(request)]
@@ -143,19 +146,21 @@ def test_what_transformers_generates(
 
 @pytest.mark.model
 async def test_all_prompts_at_once(
-    engine: SimpleEngine, prompts: list[list[int]], expected: list[list[int]]
+    engine: ChunkedEngine, prompts: list[list[int]], expected: list[list[int]]
 ) -> None:
-    """Eight in the batch, the rest joining as others leave: long prompts are read while others decode."""
+    """All in one batch as they come: long prompts are read in pieces while others decode."""
     outputs = await asyncio.gather(*[generate(engine, str(i), prompt) for i, prompt in enumerate(prompts)])
     assert outputs == expected
 
 
 @pytest.mark.model
 async def test_requests_that_arrive_one_by_one(
-    smollm2: LoadedModel, prompts: list[list[int]], expected: list[list[int]]
+    smollm2: OpenModel, prompts: list[list[int]], expected: list[list[int]]
 ) -> None:
     """Tiny budgets: every prompt is read in many pieces between the others' tokens."""
-    engine = SimpleEngine(smollm2, limits=Limits(max_batch=3, prompt_rows=50, prompt_rows_shared=7))
+    engine = ChunkedEngine(
+        smollm2, EngineSettings("float32", max_running=3, budget=BudgetSettings(step_rows=40))
+    )
     await engine.start()
 
     async def later(index: int) -> list[int]:
@@ -169,7 +174,7 @@ async def test_requests_that_arrive_one_by_one(
 
 
 @pytest.mark.model
-async def test_the_end_of_sequence_is_handed_out_and_ends(smollm2: LoadedModel, engine: SimpleEngine) -> None:
+async def test_the_end_of_sequence_is_handed_out_and_ends(smollm2: OpenModel, engine: ChunkedEngine) -> None:
     prompt = smollm2.tokenizer.encode_chat([{"role": "user", "content": "What is the capital of France?"}])
     request = GenerateRequest("r", "tenant", tuple(prompt), SamplingParams(100, temperature=0))
     outputs = [output async for output in engine.generate(request)]
@@ -178,7 +183,7 @@ async def test_the_end_of_sequence_is_handed_out_and_ends(smollm2: LoadedModel, 
     assert [each.finish_reason for each in outputs] == [None] * (len(outputs) - 1) + ["stop"]
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 async def test_folder_models_through_the_engine(tmp_path: Path, family: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -186,8 +191,85 @@ async def test_folder_models_through_the_engine(tmp_path: Path, family: str) -> 
         random = torch.Generator().manual_seed(5)
         prompts = [torch.randint(3, 300, (n,), generator=random).tolist() for n in (1, 2, 9, 70, 150)]
         expected = [continued(reference, prompt, 40) for prompt in prompts]
-    engine = SimpleEngine(load_model(tmp_path, dtype="float32"))
+    engine = ChunkedEngine(open_model(tmp_path), FLOAT32)
     await engine.start()
     outputs = await asyncio.gather(*[generate(engine, str(i), p, 40) for i, p in enumerate(prompts)])
     await engine.stop()
     assert outputs == expected
+
+
+LONG_RUN = 208
+LONG_NEW_TOKENS = 8
+
+
+@pytest.fixture(scope="module")
+def many(smollm2: OpenModel, reference: Any) -> list[tuple[list[int], list[int]]]:
+    """Prompts of 8, 40, 120 and 300 tokens cut from given text, each with what transformers makes of it."""
+    text = " ".join(QUESTIONS + TEXTS) + Path(__file__).read_text() + (transformers.__doc__ or "")
+    ids = smollm2.tokenizer.encode(text)
+    random = torch.Generator().manual_seed(11)
+    pairs = []
+    for index in range(LONG_RUN):
+        length = (8, 40, 120, 300)[index % 4]
+        start = int(torch.randint(0, len(ids) - length, (), generator=random))
+        prompt = ids[start : start + length]
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pairs.append((prompt, continued(reference, prompt, LONG_NEW_TOKENS)))
+    return pairs
+
+
+@pytest.mark.slow
+@pytest.mark.model
+@pytest.mark.parametrize("way", ["alone", "mixed", "chunked", "prefix hits", "preempted"])
+async def test_hundreds_of_prompts(
+    smollm2: OpenModel, many: list[tuple[list[int], list[int]]], way: str
+) -> None:
+    page = 30 * 16 * 2 * 3 * 64 * 4
+    settings = {
+        "alone": EngineSettings("float32", max_running=1, prefix_cache=False),
+        "mixed": EngineSettings("float32", max_running=32, prefix_cache=False),
+        "chunked": EngineSettings(
+            "float32", max_running=16, prefix_cache=False, budget=BudgetSettings(step_rows=49)
+        ),
+        "prefix hits": EngineSettings("float32", max_running=16),
+        "preempted": EngineSettings("float32", max_running=32, kv_bytes=page * 70, prefix_cache=False),
+    }[way]
+    engine = ChunkedEngine(smollm2, settings)
+    await engine.start()
+    if way == "prefix hits":  # every prompt but its last tokens has been read before
+        await asyncio.gather(
+            *[generate(engine, f"before {i}", prompt[:-3] or prompt, 1) for i, (prompt, _) in enumerate(many)]
+        )
+        read = engine.stats().prompt_tokens
+    outputs = await asyncio.gather(
+        *[generate(engine, str(i), prompt, LONG_NEW_TOKENS) for i, (prompt, _) in enumerate(many)]
+    )
+    stats = engine.stats()
+    engine.verify()
+    await engine.stop()
+    wrong = [
+        i for i, (output, (_, expected)) in enumerate(zip(outputs, many, strict=True)) if output != expected
+    ]
+    assert not wrong
+    if way == "prefix hits":
+        assert stats.prompt_tokens - read < sum(len(prompt) for prompt, _ in many) / 3
+    if way == "preempted":
+        assert stats.preemptions > 0
+
+
+@pytest.mark.slow
+@pytest.mark.model
+@pytest.mark.parametrize(("mode", "least"), [("float32", 1.0), ("bf16", 1.0), ("int8", 0.9)])
+async def test_what_batch_invariance_holds(
+    smollm2: OpenModel, many: list[tuple[list[int], list[int]]], mode: Any, least: float
+) -> None:
+    """The same engine, alone and among 31 others: how many answers are the same, token by token."""
+    engine = ChunkedEngine(smollm2, EngineSettings(mode, max_running=32, prefix_cache=False))
+    await engine.start()
+    prompts = [prompt for prompt, _ in many[:32]]
+    alone = [await generate(engine, str(i), prompt, 16) for i, prompt in enumerate(prompts)]
+    together = await asyncio.gather(*[generate(engine, str(i), p, 16) for i, p in enumerate(prompts)])
+    await engine.stop()
+    same = sum(a == b for a, b in zip(alone, together, strict=True)) / len(prompts)
+    assert same >= least

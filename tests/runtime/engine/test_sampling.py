@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from runtime.engine.base import EngineRefusal, SamplingParams
-from runtime.engine.sampling import NotFiniteError, Sampler, candidates
+from runtime.engine.run import sampler as sampler_module
+from runtime.engine.run.sampler import Choice, Sampler, choose
 
 
 def params(**changes: Any) -> SamplingParams:
@@ -24,9 +25,15 @@ def logits_of(*probabilities: float) -> Tensor:
     return torch.tensor(probabilities).log()
 
 
+def one(sampler: Sampler, logits: Tensor) -> Choice:
+    [choice] = choose(logits.clone().unsqueeze(0), [sampler])
+    assert choice is not None
+    return choice
+
+
 def drawn(logits: Tensor, count: int, **changes: Any) -> Counter[int]:
     sampler = Sampler(params(**changes))
-    return Counter(sampler.choose(logits).token_id for _ in range(count))
+    return Counter(one(sampler, logits).token_id for _ in range(count))
 
 
 def wide(seed: int = 0, size: int = 5000, spread: float = 2.0) -> Tensor:
@@ -80,7 +87,6 @@ def test_the_quick_head_equals_a_full_sort(changes: dict[str, Any], spread: floa
     """Flat distributions need more than the likeliest 1024 tokens."""
     logits = wide(spread=spread)
     sampling = params(**changes)
-    ids, kept = candidates(logits, sampling)
     ordered, order = torch.sort(torch.softmax(logits.double(), 0), descending=True)
     size = len(ordered)
     if sampling.top_k:
@@ -90,9 +96,13 @@ def test_the_quick_head_equals_a_full_sort(changes: dict[str, Any], spread: floa
         size = int((ordered[:size].cumsum(0) - ordered[:size] < sampling.top_p * mass).sum())
     if sampling.min_p:
         size = int((ordered[:size] >= sampling.min_p * ordered[0]).sum())
-    assert ids is not None
-    assert set(ids.tolist()) == set(order[:size].tolist())
-    torch.testing.assert_close(kept, ordered[:size])
+    probabilities = torch.softmax(logits.double(), 0)
+    head, ids = torch.topk(probabilities, 1024)
+    if not sampler_module._enough(head, probabilities.unsqueeze(0), Sampler(sampling)):
+        head, ids = ordered, order
+    [kept] = sampler_module._kept(head.unsqueeze(0), [Sampler(sampling)])
+    assert set(ids[kept > 0].tolist()) == set(order[:size].tolist())
+    torch.testing.assert_close(kept[kept > 0], ordered[:size])
 
 
 def test_a_seed_repeats_its_draws_and_another_does_not() -> None:
@@ -100,7 +110,7 @@ def test_a_seed_repeats_its_draws_and_another_does_not() -> None:
 
     def run(seed: int | None) -> list[int]:
         sampler = Sampler(params(seed=seed))
-        return [sampler.choose(logits).token_id for _ in range(20)]
+        return [one(sampler, logits).token_id for _ in range(20)]
 
     assert run(7) == run(7)
     assert run(7) != run(8)
@@ -110,7 +120,7 @@ def test_a_seed_repeats_its_draws_and_another_does_not() -> None:
 
 
 def test_greedy_takes_the_first_of_equals() -> None:
-    assert Sampler(params(temperature=0)).choose(torch.tensor([1.0, 3.0, 3.0, 2.0])).token_id == 1
+    assert one(Sampler(params(temperature=0)), torch.tensor([1.0, 3.0, 3.0, 2.0])).token_id == 1
 
 
 def test_a_tiny_temperature_is_nearly_greedy_and_does_not_overflow() -> None:
@@ -120,18 +130,18 @@ def test_a_tiny_temperature_is_nearly_greedy_and_does_not_overflow() -> None:
 def test_penalties_lower_what_was_generated() -> None:
     logits = torch.tensor([2.0, 1.5, 0.0])
     sampler = Sampler(params(temperature=0, presence_penalty=1.0))
-    assert [sampler.choose(logits).token_id for _ in range(4)] == [0, 1, 0, 0]
+    assert [one(sampler, logits).token_id for _ in range(4)] == [0, 1, 0, 0]
     sampler = Sampler(params(temperature=0, frequency_penalty=0.3))
-    assert [sampler.choose(logits).token_id for _ in range(6)] == [0, 0, 1, 0, 1, 0]
+    assert [one(sampler, logits).token_id for _ in range(6)] == [0, 0, 1, 0, 1, 0]
     sampler = Sampler(params(temperature=0, frequency_penalty=-2.0))
-    assert [sampler.choose(logits).token_id for _ in range(3)] == [0, 0, 0]
+    assert [one(sampler, logits).token_id for _ in range(3)] == [0, 0, 0]
 
 
 def test_log_probabilities_are_of_the_model_not_of_the_filters() -> None:
     logits = logits_of(0.5, 0.25, 0.25)
     sampler = Sampler(params(temperature=0.1, top_k=1, presence_penalty=2.0, logprobs=2))
-    sampler.choose(logits)
-    choice = sampler.choose(logits)
+    one(sampler, logits)
+    choice = one(sampler, logits)
     top = choice.top_logprobs
     assert top is not None
     assert choice.logprob == pytest.approx(math.log(0.5 if choice.token_id == 0 else 0.25))
@@ -141,17 +151,46 @@ def test_log_probabilities_are_of_the_model_not_of_the_filters() -> None:
 
 
 def test_log_probabilities_are_reported_only_when_asked_for() -> None:
-    choice = Sampler(params()).choose(wide())
+    choice = one(Sampler(params()), wide())
     assert (choice.logprob, choice.top_logprobs) == (None, None)
-    choice = Sampler(params(logprobs=0)).choose(wide())
+    choice = one(Sampler(params(logprobs=0)), wide())
     assert choice.logprob is not None
     assert choice.top_logprobs == ()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_broken_distribution_is_an_error_not_a_token(bad: float) -> None:
-    with pytest.raises(NotFiniteError):
-        Sampler(params()).choose(torch.tensor([0.0, bad, 1.0]))
+def test_a_broken_distribution_is_no_token_and_its_own_row_only(bad: float) -> None:
+    rows = torch.tensor([[0.0, bad, 1.0], [0.0, 1.0, 0.5]])
+    broken, sound = choose(rows, [Sampler(params()), Sampler(params(temperature=0))])
+    assert broken is None
+    assert sound is not None
+    assert sound.token_id == 1
+
+
+def test_a_batch_draws_what_each_would_alone() -> None:
+    """Parameters of all kinds side by side, for twenty tokens, beside a neighbour that is never the same."""
+    kinds: list[dict[str, Any]] = [
+        {"temperature": 0},
+        {"temperature": 0.7},
+        {"top_k": 40, "logprobs": 2},
+        {"top_p": 0.9, "temperature": 1.5},
+        {"min_p": 0.05, "frequency_penalty": 0.5},
+        {"top_p": 0.9999, "presence_penalty": 1.0},
+    ]
+    rows = torch.stack([wide(seed, spread=1.0) for seed in range(len(kinds))])
+    alone = [Sampler(params(seed=5, **kind)) for kind in kinds]
+    expected = [
+        [one(sampler, row).token_id for _ in range(20)] for sampler, row in zip(alone, rows, strict=True)
+    ]
+    together = [Sampler(params(seed=5, **kind)) for kind in kinds]
+    found: list[list[int]] = [[] for _ in kinds]
+    for step in range(20):
+        stranger = Sampler(params(seed=step, top_k=step))
+        chosen = choose(torch.cat((wide(step + 50).unsqueeze(0), rows)), [stranger, *together])
+        for tokens, choice in zip(found, chosen[1:], strict=True):
+            assert choice is not None
+            tokens.append(choice.token_id)
+    assert found == expected
 
 
 @settings(max_examples=150, deadline=None)
@@ -170,7 +209,7 @@ def test_a_broken_distribution_is_an_error_not_a_token(bad: float) -> None:
 def test_any_choice_is_a_token_that_the_filters_allow(values: list[float], filters: dict[str, Any]) -> None:
     logits = torch.tensor(values)
     sampling = params(**filters)
-    chosen = Sampler(sampling).choose(logits).token_id
+    chosen = one(Sampler(sampling), logits).token_id
     rank = int((logits > logits[chosen]).sum())
     assert 0 <= chosen < len(values)
     assert sampling.top_k == 0 or rank < sampling.top_k
@@ -194,6 +233,8 @@ def test_any_choice_is_a_token_that_the_filters_allow(values: list[float], filte
         {"frequency_penalty": -2.1},
         {"logprobs": 21},
         {"logprobs": -1},
+        {"prompt_logprobs": 21},
+        {"prompt_logprobs_from": 0},
     ],
 )
 def test_parameters_out_of_range_are_refused(changes: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Hugging Face-format folders: Llama and Qwen2 models saved by transformers compute what they did there."""
+"""Hugging Face-format folders: models saved by transformers compute what they did there."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from attest.refusal import Malformed, Refused, Unsupported
-from runtime.model.llama import Segment
-from runtime.model.loaded import LoadedModel, load_model
+from runtime.engine.run.batch import Piece
+from runtime.model.loaded import open_model
+from tests.simulators.laid_out import LaidOut
 from tests.simulators.tiny_models import save_folder, tiny_config
 
 LLAMA3_ROPE = {
@@ -36,21 +37,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "llama 3.1 rope": ("llama", {"rope_parameters": LLAMA3_ROPE}, {}),
     "llama linear rope": ("llama", {"rope_parameters": LINEAR_ROPE}, {}),
     "qwen2": ("qwen2", {}, {}),
+    "qwen3": ("qwen3", {"head_dim": 32}, {}),
     "qwen2 tied": ("qwen2", {"tie_word_embeddings": True}, {}),
 }
-
-
-def run(loaded: LoadedModel, tokens: list[int], pieces: list[int]) -> torch.Tensor:
-    """Logits of every position, the tokens given in ``pieces``."""
-    cache = loaded.model.new_cache(len(tokens))
-    rows, start = [], 0
-    with torch.inference_mode():
-        for size in pieces:
-            part = torch.tensor(tokens[start : start + size])
-            rows.append(loaded.model.logits(loaded.model.forward(part, [Segment(cache, size)])))
-            start += size
-    assert start == len(tokens) == cache.length
-    return torch.cat(rows)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -59,33 +48,32 @@ def test_a_saved_model_computes_the_same_logits(tmp_path: Path, variant: str) ->
     family, changes, options = VARIANTS[variant]
     reference = save_folder(tmp_path, tiny_config(family, **changes), **options)
     assert not options or len(list(tmp_path.glob("*.safetensors"))) > 1
-    loaded = load_model(tmp_path, dtype="float32")
+    laid_out = LaidOut(tmp_path)
     tokens = torch.randint(3, 300, (150,), generator=torch.Generator().manual_seed(1)).tolist()
     with torch.inference_mode():
         expected = reference(torch.tensor([tokens])).logits[0]
     for pieces in ([150], [1, 64, 64, 21], [1] * 150):
-        torch.testing.assert_close(run(loaded, tokens, pieces), expected, rtol=2e-4, atol=2e-3)
+        torch.testing.assert_close(laid_out.logits(tokens, pieces), expected, rtol=2e-4, atol=2e-3)
 
 
 def test_a_batch_of_sequences_computes_what_each_alone_does(tmp_path: Path) -> None:
     save_folder(tmp_path, tiny_config("llama"))
-    model = load_model(tmp_path, dtype="float32").model
+    laid_out = LaidOut(tmp_path)
     generator = torch.Generator().manual_seed(2)
-    prompts = [torch.randint(3, 300, (size,), generator=generator) for size in (1, 7, 40)]
-    with torch.inference_mode():
-        alone = [model.forward(each, [Segment(model.new_cache(99), len(each))]) for each in prompts]
-        segments = [Segment(model.new_cache(99), len(each)) for each in prompts]
-        together = model.forward(torch.cat(prompts), segments)
-    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-4)
+    prompts = [torch.randint(3, 300, (size,), generator=generator).tolist() for size in (1, 7, 40)]
+    pieces = [
+        Piece(prompt, 0, list(range(1 + 10 * i, 11 + 10 * i)), len(prompt))
+        for i, prompt in enumerate(prompts)
+    ]
+    alone = [laid_out.run(piece) for piece in pieces]
+    torch.testing.assert_close(laid_out.run(*pieces), torch.cat(alone), rtol=1e-4, atol=1e-4)
 
 
-def test_bfloat16_stays_near_float32(tmp_path: Path) -> None:
+def test_half_width_stays_near_float32(tmp_path: Path) -> None:
     save_folder(tmp_path, tiny_config("qwen2"))
     tokens = list(range(3, 60))
-    exact = run(load_model(tmp_path, dtype="float32"), tokens, [57])
-    rounded_model = load_model(tmp_path, dtype="bfloat16")
-    assert rounded_model.dtype == "bfloat16"
-    rounded = run(rounded_model, tokens, [57])
+    exact = LaidOut(tmp_path).logits(tokens, [57])
+    rounded = LaidOut(tmp_path, "bf16").logits(tokens, [57])
     similarity = torch.nn.functional.cosine_similarity(exact, rounded, dim=-1)
     assert rounded.dtype == torch.float32
     assert similarity.min() > 0.99
@@ -127,7 +115,7 @@ def test_what_the_decoder_does_not_compute_is_unsupported(
     """Each would load, and answer wrongly without a word."""
     edit_config(folder, **changes)
     with pytest.raises(Unsupported) as refusal:
-        load_model(folder, dtype="float32")
+        LaidOut(folder)
     assert refusal.value.code == code
 
 
@@ -161,7 +149,7 @@ def test_what_the_decoder_does_not_compute_is_unsupported(
 def test_absurd_numbers_are_refused(folder: Path, changes: dict[str, Any], code: str) -> None:
     edit_config(folder, **changes)
     with pytest.raises(Malformed) as refusal:
-        load_model(folder, dtype="float32")
+        LaidOut(folder)
     assert refusal.value.code == code
 
 
@@ -182,7 +170,7 @@ def test_absurd_numbers_are_refused(folder: Path, changes: dict[str, Any], code:
 def test_a_damaged_file_is_refused(folder: Path, name: str, content: bytes, code: str) -> None:
     (folder / name).write_bytes(content)
     with pytest.raises(Malformed) as refusal:
-        load_model(folder, dtype="float32")
+        LaidOut(folder)
     assert refusal.value.code == code
 
 
@@ -191,7 +179,7 @@ def test_an_oversized_configuration_is_not_read_to_its_end(
 ) -> None:
     monkeypatch.setattr("runtime.model.safetensors_folder.MAX_JSON", 100)
     with pytest.raises(Malformed) as refusal:
-        load_model(folder, dtype="float32")
+        LaidOut(folder)
     assert refusal.value.code == "model-config-too-large"
 
 
@@ -199,14 +187,14 @@ def test_truncated_weights_are_refused(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(Malformed) as refusal:
-        load_model(folder, dtype="float32")
+        LaidOut(folder)
     assert refusal.value.code == "model-weights"
 
 
 def test_a_tensor_in_two_shards_is_refused(folder: Path) -> None:
     (folder / "second.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     with pytest.raises(Malformed) as refusal:
-        load_model(folder, dtype="float32")
+        LaidOut(folder)
     assert refusal.value.code == "model-duplicate-tensor"
 
 
@@ -215,7 +203,7 @@ def test_integer_weights_are_unsupported(folder: Path) -> None:
         folder, lambda tensors: tensors.update({"model.norm.weight": torch.ones(64, dtype=torch.int8)})
     )
     with pytest.raises(Unsupported) as refusal:
-        load_model(folder, dtype="float32")
+        LaidOut(folder)
     assert refusal.value.code == "model-quantized"
 
 
@@ -223,7 +211,7 @@ def test_one_bias_of_three_is_refused(folder: Path) -> None:
     name = "model.layers.0.self_attn.q_proj.bias"
     edit_weights(folder, lambda tensors: tensors.update({name: torch.zeros(64)}))
     with pytest.raises(Malformed) as refusal:
-        load_model(folder, dtype="float32")
+        LaidOut(folder)
     assert refusal.value.code == "model-tensor-missing"
 
 
@@ -231,7 +219,7 @@ def test_one_bias_of_three_is_refused(folder: Path) -> None:
 def test_an_incomplete_folder_is_no_model(folder: Path, missing: str) -> None:
     (folder / missing).unlink()
     with pytest.raises(Refused) as refusal:
-        load_model(folder, dtype="float32")
+        LaidOut(folder)
     assert refusal.value.code == "model-not-found"
 
 
@@ -248,15 +236,15 @@ def test_an_incomplete_folder_is_no_model(folder: Path, missing: str) -> None:
 def test_digests_cover_every_file_that_matters(
     folder: Path, name: str, base_changes: bool, tokenizer_changes: bool
 ) -> None:
-    before = load_model(folder, dtype="float32")
+    before = open_model(folder)
     path = folder / name
     path.write_bytes(path.read_bytes() + b"\n")
-    after = load_model(folder, dtype="float32")
+    after = open_model(folder)
     assert (before.base_model_digest != after.base_model_digest) is base_changes
     assert (before.tokenizer_digest != after.tokenizer_digest) is tokenizer_changes
 
 
 def test_one_changed_weight_changes_the_digest(folder: Path) -> None:
-    before = load_model(folder, dtype="float32").base_model_digest
+    before = open_model(folder).base_model_digest
     edit_weights(folder, lambda tensors: tensors["model.norm.weight"].add_(1))
-    assert load_model(folder, dtype="float32").base_model_digest != before
+    assert open_model(folder).base_model_digest != before

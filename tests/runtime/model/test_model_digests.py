@@ -11,7 +11,7 @@ import pytest
 
 from attest.refusal import Refused
 from runtime.model.digests import model_digests
-from runtime.model.loaded import load_model
+from runtime.model.loaded import open_model
 from tests.simulators.tiny_models import save_folder, tiny_config
 
 
@@ -19,7 +19,7 @@ def test_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     save_folder(folder, tiny_config("llama"))
     digests = model_digests(str(folder))
-    loaded = load_model(folder, dtype="float32")
+    loaded = open_model(folder)
     assert (digests.base_model_digest, digests.tokenizer_digest) == (
         loaded.base_model_digest,
         loaded.tokenizer_digest,

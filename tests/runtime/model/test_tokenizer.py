@@ -19,7 +19,7 @@ from tokenizers import pre_tokenizers
 
 from attest.refusal import Malformed, Refused, Unsupported
 from runtime.model.gguf_file import parse_gguf
-from runtime.model.loaded import LoadedModel, load_model
+from runtime.model.loaded import OpenModel, open_model
 from runtime.model.tokenizer import IncrementalDecoder, Tokenizer
 from runtime.model.tokenizer_sources import gguf_tokenizer
 from tests.simulators.tiny_models import TEMPLATE, save_folder, tiny_config, write_gguf
@@ -79,7 +79,7 @@ def reference(smollm2_file: Path) -> Any:
 
 @pytest.mark.model
 @pytest.mark.parametrize("text", CORPUS)
-def test_equal_to_transformers(smollm2: LoadedModel, reference: Any, text: str) -> None:
+def test_equal_to_transformers(smollm2: OpenModel, reference: Any, text: str) -> None:
     ids = smollm2.tokenizer.encode(text)
     assert ids == reference(text).input_ids
     assert smollm2.tokenizer.decode(ids, skip_special_tokens=False) == reference.decode(ids)
@@ -89,14 +89,14 @@ def test_equal_to_transformers(smollm2: LoadedModel, reference: Any, text: str) 
 @pytest.mark.model
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=200))
-def test_equal_to_transformers_on_any_text(smollm2: LoadedModel, reference: Any, text: str) -> None:
+def test_equal_to_transformers_on_any_text(smollm2: OpenModel, reference: Any, text: str) -> None:
     assert smollm2.tokenizer.encode(text) == reference(text).input_ids
 
 
 @pytest.mark.model
 @pytest.mark.parametrize("messages", CONVERSATIONS)
 def test_conversations_equal_transformers(
-    smollm2: LoadedModel, reference: Any, messages: list[dict[str, str]]
+    smollm2: OpenModel, reference: Any, messages: list[dict[str, str]]
 ) -> None:
     text = reference.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert smollm2.tokenizer.render_chat(messages) == text
@@ -135,13 +135,13 @@ def plain_bpe(smollm2_file: Path) -> Any:
 
 @pytest.mark.model
 @pytest.mark.parametrize("text", [text for text in CORPUS if "<" not in text])
-def test_equal_to_the_rules_in_plain_python(smollm2: LoadedModel, plain_bpe: Any, text: str) -> None:
+def test_equal_to_the_rules_in_plain_python(smollm2: OpenModel, plain_bpe: Any, text: str) -> None:
     """An oracle that shares no code with the tokenizers library."""
     assert smollm2.tokenizer.encode(text) == plain_bpe(text)
 
 
 @pytest.mark.model
-def test_the_embedded_model_ends_where_it_should(smollm2: LoadedModel) -> None:
+def test_the_embedded_model_ends_where_it_should(smollm2: OpenModel) -> None:
     ends = {
         smollm2.tokenizer.decode([token], skip_special_tokens=False) for token in smollm2.tokenizer.eos_ids
     }
@@ -149,7 +149,7 @@ def test_the_embedded_model_ends_where_it_should(smollm2: LoadedModel) -> None:
 
 
 @pytest.mark.parametrize("text", CORPUS)
-def test_a_folder_tokenizer_equals_transformers(tiny_folder: tuple[LoadedModel, Any], text: str) -> None:
+def test_a_folder_tokenizer_equals_transformers(tiny_folder: tuple[OpenModel, Any], text: str) -> None:
     loaded, reference = tiny_folder
     assert loaded.tokenizer.encode(text) == reference(text).input_ids
     ids = loaded.tokenizer.encode(text)
@@ -158,7 +158,7 @@ def test_a_folder_tokenizer_equals_transformers(tiny_folder: tuple[LoadedModel, 
 
 @pytest.mark.parametrize("messages", CONVERSATIONS)
 def test_a_folder_template_equals_transformers(
-    tiny_folder: tuple[LoadedModel, Any], messages: list[dict[str, str]]
+    tiny_folder: tuple[OpenModel, Any], messages: list[dict[str, str]]
 ) -> None:
     loaded, reference = tiny_folder
     text = reference.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -166,17 +166,17 @@ def test_a_folder_template_equals_transformers(
 
 
 @pytest.fixture(scope="module")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[LoadedModel, Any]:
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenModel, Any]:
     folder = tmp_path_factory.mktemp("folder")
     save_folder(folder, tiny_config("llama"))
-    return load_model(folder, dtype="float32"), transformers.AutoTokenizer.from_pretrained(folder)
+    return open_model(folder), transformers.AutoTokenizer.from_pretrained(folder)
 
 
 def test_eos_of_a_folder_comes_from_all_who_state_it(tmp_path: Path) -> None:
     """Instruct models state the turn's end in generation_config.json only."""
     save_folder(tmp_path, tiny_config("llama", eos_token_id=0))
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [5, 6]}))
-    assert load_model(tmp_path, dtype="float32").tokenizer.eos_ids == {0, 2, 5, 6}
+    assert open_model(tmp_path).tokenizer.eos_ids == {0, 2, 5, 6}
 
 
 @pytest.fixture(scope="module")

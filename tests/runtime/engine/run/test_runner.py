@@ -1,4 +1,4 @@
-"""The runner computes what transformers does: whole, in pieces, in company, from shared pages, in each mode."""
+"""The runner computes what transformers does: whole, in pieces, in company, in each mode."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ import torch
 
 from attest.refusal import Unsupported
 from runtime.engine.run.batch import Piece, StepBatch
-from runtime.engine.run.cache import PagedCache
-from runtime.engine.run.model import LlamaRunner
 from runtime.engine.run.weights import Int8Linear, WeightMode, linear_for
-from runtime.model.loaded import open_model
+from tests.simulators.laid_out import PAGE, LaidOut
 from tests.simulators.tiny_models import save_folder, tiny_config
 
-PAGE = 8
 FAMILIES = {
     "llama": ("llama", {}),
     "llama with biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
@@ -25,20 +22,6 @@ FAMILIES = {
     "qwen2": ("qwen2", {}),
     "qwen3": ("qwen3", {"head_dim": 32}),
 }
-
-
-class World:
-    """A runner with a cache, and a way to run pieces."""
-
-    def __init__(self, folder: Path, mode: WeightMode = "float32") -> None:
-        opened = open_model(folder)
-        self.runner = LlamaRunner(opened.architecture, opened.weights, mode)
-        self.cache = PagedCache(opened.architecture, 200, PAGE, self.runner.dtype, self.runner.device)
-
-    def run(self, *pieces: Piece) -> torch.Tensor:
-        with torch.inference_mode():
-            batch = StepBatch.of(pieces, PAGE, self.runner.dtype, self.runner.device)
-            return self.runner.logits(self.runner.forward(batch, self.cache))
 
 
 def tokens(count: int, seed: int = 5) -> list[int]:
@@ -51,10 +34,10 @@ def reference_logits(reference: Any, ids: Sequence[int]) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Any]:
+def llama(tmp_path_factory: pytest.TempPathFactory) -> tuple[LaidOut, Any]:
     folder = tmp_path_factory.mktemp("llama")
     reference = save_folder(folder, tiny_config("llama"))
-    return World(folder), reference
+    return LaidOut(folder), reference
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -62,7 +45,7 @@ def test_the_logits_of_transformers(tmp_path: Path, name: str) -> None:
     """Whole; in pieces; then token by token over scattered pages."""
     family, changes = FAMILIES[name]
     reference = save_folder(tmp_path, tiny_config(family, **changes))
-    world = World(tmp_path)
+    world = LaidOut(tmp_path)
     ids = tokens(90)
     expected = reference_logits(reference, ids)
     pages = [7, 3, 12, 5, 30, 2, 9, 21, 4, 1, 17, 8]
@@ -72,7 +55,7 @@ def test_the_logits_of_transformers(tmp_path: Path, name: str) -> None:
     torch.testing.assert_close(torch.cat(rows), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_many_lengths_in_one_step(llama: tuple[World, Any]) -> None:
+def test_many_lengths_in_one_step(llama: tuple[LaidOut, Any]) -> None:
     """Decoding rows of very different lengths fall into several groups, beside pieces of prompts."""
     world, reference = llama
     lengths = [3, 150, 70, 8, 16, 17, 149, 2]
@@ -98,7 +81,7 @@ def test_many_lengths_in_one_step(llama: tuple[World, Any]) -> None:
     torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-4)
 
 
-def test_two_sequences_share_pages(llama: tuple[World, Any]) -> None:
+def test_two_sequences_share_pages(llama: tuple[LaidOut, Any]) -> None:
     world, reference = llama
     ids = tokens(40)
     world.run(Piece(ids[:32], 0, [1, 2, 3, 4], 0))
@@ -108,7 +91,7 @@ def test_two_sequences_share_pages(llama: tuple[World, Any]) -> None:
     torch.testing.assert_close(found[1], other, rtol=1e-4, atol=1e-4)
 
 
-def test_what_a_page_held_does_not_matter(llama: tuple[World, Any]) -> None:
+def test_what_a_page_held_does_not_matter(llama: tuple[LaidOut, Any]) -> None:
     """Not even NaN, which a weight of zero would not hide; and the null page stays zero."""
     world, reference = llama
     ids = tokens(20)
@@ -123,7 +106,7 @@ def test_narrow_weights_are_near(tmp_path: Path, mode: WeightMode) -> None:
     reference = save_folder(tmp_path, tiny_config("llama", attention_bias=True))
     ids = tokens(60)
     expected = reference_logits(reference, ids)
-    found = World(tmp_path, mode).run(Piece(ids, 0, list(range(1, 9)), 60))
+    found = LaidOut(tmp_path, mode).run(Piece(ids, 0, list(range(1, 9)), 60))
     error = (found - expected).norm() / expected.norm()
     assert error < {"bf16": 0.01, "int8": 0.12}[mode]
 
