@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
@@ -28,6 +29,7 @@ from attest.refusal import Malformed
 Headers = Mapping[str, str]
 Keep = Callable[[Headers, bytes], bytes]
 
+_HEX: Final = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
 _PCS: Final = "Intel PCS API v4"
 _RIM: Final = "NVIDIA RIM service"
 
@@ -56,6 +58,13 @@ def revocation_list(_headers: Headers, body: bytes) -> bytes:
     """A revocation list, DER."""
     _require_list(body)
     return body
+
+
+def revocation_list_or_hex(_headers: Headers, body: bytes) -> bytes:
+    """A revocation list, DER, or in hex as a PCCS writes its root's."""
+    der = bytes.fromhex(body.decode("ascii")) if _HEX.fullmatch(body) else body
+    _require_list(der)
+    return der
 
 
 def word_on(serial: int) -> Keep:

@@ -135,8 +135,10 @@ class Fetcher:
                 raise Refused("collateral-host", _CLAUSE, expected=expected, got=host)
             own = self._settings.addresses.get("maa")
             return f"https:{item.path}" if own is None else own + urlsplit(item.path).path
-        address = self._settings.addresses.get(item.service) or ADDRESSES[item.service]
-        return address.rstrip("/") + item.path
+        own = self._settings.addresses
+        if item.pccs_path is not None and "intel-pcs" in own and item.service not in own:
+            return own["intel-pcs"].rstrip("/") + item.pccs_path
+        return (own.get(item.service) or ADDRESSES[item.service]).rstrip("/") + item.path
 
     def _ask(self, url: str, item: Item) -> _Answer:
         headers = {"accept-encoding": "identity", "user-agent": "sealgate"}

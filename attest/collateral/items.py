@@ -50,6 +50,7 @@ class Item:
         fresh_for: how long an answer is used before the service is asked again.
         body: of a POST; None is a GET.
         content_type: of the body.
+        pccs_path: of the request, where a PCCS stands in for the service.
         keep: from the answer's headers (names in lower case) and body to the bytes that are kept.
     """
 
@@ -60,6 +61,7 @@ class Item:
     fresh_for: timedelta
     body: bytes | None = None
     content_type: str | None = None
+    pccs_path: str | None = None
     keep: answers.Keep = field(default=answers.as_is, compare=False)
 
 
@@ -106,7 +108,13 @@ def intel_root_crl() -> Item:
     """Intel's revocation list of its root."""
     path = "/IntelSGXRootCA.der"
     return Item(
-        f"intel{path}", "intel-certificates", path, MAX_LIST_BYTES, _DAY, keep=answers.revocation_list
+        f"intel{path}",
+        "intel-certificates",
+        path,
+        2 * MAX_LIST_BYTES,
+        _DAY,
+        pccs_path="/sgx/certification/v4/rootcacrl",
+        keep=answers.revocation_list_or_hex,
     )
 
 

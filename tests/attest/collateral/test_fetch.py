@@ -21,7 +21,7 @@ from attest.collateral.source import Offline, Online
 from attest.evidence.snp_tcb import TcbVersion
 from attest.mock.vendor import MockVendor
 from attest.refusal import Malformed, Refused
-from tests.simulators.collateral_services import Answer, CollateralServices, rim_answer
+from tests.simulators.collateral_services import Answer, CollateralServices, empty_list, rim_answer
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 CRL = replace(items.amd_crl("Genoa", "vcek"), keep=answers.as_is)
@@ -179,6 +179,26 @@ def test_every_service_has_an_encrypted_address() -> None:
         "nvidia-ocsp",
         "nras",
     }
+
+
+def test_a_pccs_stands_in_for_intels_certificates_too(world: World) -> None:
+    """Behind a PCCS nobody may reach Intel: the root's list comes from it, in hex or DER."""
+    der = empty_list()
+    path = "/sgx/certification/v4/rootcacrl"
+    root_list = items.intel_root_crl()
+    pccs = world.addresses["intel-pcs"]
+    world.addresses = {"intel-pcs": pccs}
+    for body in (der, der.hex().encode(), der.hex().upper().encode()):
+        world.services.answers[path] = Answer(body)
+        assert world.fetcher().fetch(root_list) == der
+    assert world.fetcher().host_of(root_list) == urlsplit(pccs).netloc
+    world.services.answers[path] = Answer(b"00")
+    assert world.code(root_list) == "collateral-answer"
+    world.addresses = {"intel-pcs": pccs, "intel-certificates": pccs}
+    world.services.answers[root_list.path] = Answer(der)
+    assert world.fetcher().fetch(root_list) == der
+    world.addresses = {}
+    assert world.fetcher().host_of(root_list) == "certificates.trustedservices.intel.com"
 
 
 def test_azure_instances_are_on_a_list(world: World) -> None:
