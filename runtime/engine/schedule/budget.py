@@ -143,16 +143,17 @@ class Budget:
             cached: positions they attend to.
             backlog: prompt tokens that wait to be read.
         """
-        settings = self._settings
-        rows = settings.step_rows - decodes
-        self._drain_s = 0.0
-        seconds = self._prompt_seconds(decodes, cached, backlog) if decodes and backlog else math.inf
-        return Room(rows, seconds, settings.least_rows, settings.multiple, self._model)
+        alone, target = self._times(decodes, cached)
+        seconds = target / self._overrun - alone if decodes and backlog else math.inf
+        # At this pace, each step of ``target`` seconds reads what takes ``target - alone``.
+        work = backlog * self._model.cost.prompt_row if decodes else 0.0
+        self._drain_s = 0.0 if target == math.inf else work * target / max(target - alone, _LEAST_SECONDS)
+        return self._room(decodes, seconds)
 
     def rows_per_second(self, decodes: int, cached: int) -> float:
         """Prompt rows read per second beside so much decoding."""
-        alone = self._model.cost.of(StepLoad(0, decodes, cached, 0))
-        room = self.room(decodes, cached, 1)
+        alone, target = self._times(decodes, cached)
+        room = self._room(decodes, target / self._overrun - alone if decodes else math.inf)
         rows = room.take(0, self._settings.step_rows)
         taken = self._model.cost.of(StepLoad(rows, 0, 0, room.pairs)) - self._model.cost.fixed
         return rows / (alone + taken)
@@ -168,14 +169,18 @@ class Budget:
         self._overrun = min(_MOST_OVERRUN, max(1.0, self._overrun))
         self._model.observe(load, seconds)
 
-    def _prompt_seconds(self, decodes: int, cached: int, backlog: int) -> float:
+    def _times(self, decodes: int, cached: int) -> tuple[float, float]:
+        """Seconds that decoding alone takes, and that a step with prompts may take."""
         settings = self._settings
         alone = self._model.cost.of(StepLoad(0, decodes, cached, 0))
         if settings.stretch == math.inf:
-            return math.inf
+            return alone, math.inf
         bound = settings.between_tokens_s or alone * settings.most_stretch
         comfort = min(bound, alone * settings.stretch)
-        target = comfort + (bound - comfort) * self._pressure
-        work = backlog * self._model.cost.prompt_row
-        self._drain_s = work * target / max(target - alone, _LEAST_SECONDS)
-        return target / self._overrun - alone
+        return alone, comfort + (bound - comfort) * self._pressure
+
+    def _room(self, decodes: int, seconds: float) -> Room:
+        settings = self._settings
+        return Room(
+            settings.step_rows - decodes, seconds, settings.least_rows, settings.multiple, self._model
+        )

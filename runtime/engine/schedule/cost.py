@@ -2,13 +2,14 @@
 
     seconds = fixed + prompt_row * rows + decode * sequences + cached * positions + pair * row-position pairs
 
-Each measured step weighs by its relative error, old ones fade, and one far from what was expected counts
-little: on a shared machine some steps wait for a stranger. Parts that the last steps say nothing about (no
-prompt was read for an hour) stay as they were.
+Each measured step weighs by its relative error, old ones fade, and one that is further from what was
+expected than steps usually are counts little: on a shared machine some wait for a stranger. Parts that the
+last steps say nothing about (no prompt was read for an hour) stay as they were.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import astuple, dataclass
 
 from runtime.engine.schedule.step import StepLoad
@@ -16,9 +17,11 @@ from runtime.engine.schedule.step import StepLoad
 _FADE = 0.99  # per step: about the last hundred count
 _STAY = 0.3  # weight of "as before", in steps, when the parts are solved for
 _SOLVE_EVERY = 4
+_FIRST = 32  # steps after each of which it is solved: the guess may be far off
 _SWEEPS = 6
 _LEAST, _MOST = 0.1, 10.0  # by how much one solving may change a part
-_SURPRISE = 0.3  # a relative error beyond which a step weighs less
+_LEAST_USUAL = 0.05
+_USUAL_FADE = 0.9  # per step
 _TINY = 1e-12
 
 
@@ -65,6 +68,7 @@ class CostModel:
     def __init__(self, guess: StepCost = GUESS) -> None:
         self.cost = guess
         self.observed = 0
+        self._usual = 1.0  # how far steps are from what was expected, as a logarithm
         self._products = [[0.0] * 5 for _ in range(5)]  # sums of weight * part * part
         self._targets = [0.0] * 5  # sums of weight * part * seconds
 
@@ -80,16 +84,19 @@ class CostModel:
         self.observed += 1
         parts = (1.0, float(load.prompt_rows), float(load.decodes), float(load.cached), float(load.pairs))
         expected = self.cost.of(load)
-        surprise = abs(seconds - expected) / min(seconds, expected)
+        surprise = abs(math.log(seconds / expected))
+        usual = max(_LEAST_USUAL, self._usual)
+        # Bounded, so that one hiccup says little about what is usual, but many say that the model is wrong.
+        self._usual = usual * _USUAL_FADE + min(surprise, 3 * usual) * (1 - _USUAL_FADE)
         # Relative error: a slow step is not worth more than a quick one.
-        weight = min(1.0, _SURPRISE / (surprise + _TINY)) / (expected * seconds)
+        weight = min(1.0, 1.5 * usual / (surprise + _TINY)) / (expected * seconds)
         targets = self._targets
         for i, products in enumerate(self._products):
             weighted = weight * parts[i]
             targets[i] = targets[i] * _FADE + weighted * seconds
             for j in range(5):
                 products[j] = products[j] * _FADE + weighted * parts[j]
-        if self.observed % _SOLVE_EVERY == 0:
+        if self.observed <= _FIRST or self.observed % _SOLVE_EVERY == 0:
             self._solve()
 
     def _solve(self) -> None:

@@ -40,6 +40,17 @@ def test_the_model_learns_from_noisy_steps(factor: float) -> None:
     assert statistics.median(errors) < 0.1
 
 
+@pytest.mark.parametrize("factor", [0.02, 50])
+def test_a_wrong_guess_is_soon_mended(factor: float) -> None:
+    """Twenty steps of a machine fifty times slower or faster than guessed tell its order of size."""
+    guess = StepCost(*(factor * part for part in (20e-3, 7e-5, 2e-4, 3e-7, 2e-8)))
+    model = CostModel(guess)
+    for load in loads(6, 20):
+        model.observe(load, TRUE.of(load))
+    ratios = [model.cost.of(load) / TRUE.of(load) for load in loads(7, 100)]
+    assert 0.7 < statistics.median(ratios) < 1.4
+
+
 def test_what_is_not_seen_is_not_forgotten() -> None:
     """A thousand steps without a prompt leave the price of a prompt's row as it was."""
     model = CostModel()
@@ -122,6 +133,20 @@ def test_the_budget_follows_load_slowly() -> None:
     pressed = run(budget, 1000, 100_000)
     assert pressed > 4 * calm
     assert run(budget, 1000, 10) == pytest.approx(calm, rel=0.05)
+
+
+def test_predicting_a_wait_changes_nothing() -> None:
+    """Admission may ask for the pace between a plan and its end."""
+    asked, unasked = (known(BudgetSettings(adapt_s=1)) for _ in range(2))
+    for budget in (asked, unasked):
+        for _ in range(20):
+            budget.room(8, 8_000, 1_000_000)
+            if budget is asked:
+                assert budget.rows_per_second(4, 400) > 0
+                assert budget.rows_per_second(0, 0) > 0
+            budget.observe(StepLoad(16, 8, 8_000, 100), 0.03, 0.03)
+    rooms = {budget.room(8, 8_000, 1 << 20).take(0, 1 << 20) for budget in (asked, unasked)}
+    assert len(rooms) == 1
 
 
 def test_the_stated_time_is_never_planned_past() -> None:
