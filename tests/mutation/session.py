@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
+from itertools import zip_longest
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -23,10 +24,10 @@ from tests.mutation.live import Mutated, caches_of
 from tests.mutation.operators import Mutant, mutants
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-MAX_TEST_SECONDS: Final = 3.0
+MAX_TEST_SECONDS: Final = 0.5
 """Slower tests notice nothing that faster ones of the same lines do not, and cost the most."""
-MAX_MUTANT_SECONDS: Final = 1.2
-MAX_SURVIVOR_SECONDS: Final = 12.0
+MAX_MUTANT_SECONDS: Final = 2.0
+MAX_SURVIVOR_SECONDS: Final = 8.0
 """Traced seconds of the tests for one mutant; what survives is tried once more, and longer, by itself."""
 MAX_EXAMPLES: Final = 30
 """Of a property; what needs more to be noticed is noticed by luck."""
@@ -55,6 +56,7 @@ class MutationSession:
         self._executed: dict[tuple[str, int], list[int]] = defaultdict(list)
         self._touched: dict[str, list[int]] = defaultdict(list)
         self._seconds: list[float] = []
+        self._ways: list[dict[str, tuple[int, ...]]] = []
         self._fixtures: set[str] = set()
         self._items: list[pytest.Item] = []
 
@@ -81,6 +83,7 @@ class MutationSession:
                 seen = baseline.Seen(time.process_time() - started, lines)
                 known.put(item, seen)
             self._seconds.append(seen.seconds)
+            self._ways.append({file: tuple(lines) for file, lines in seen.lines.items()})
             for file, lines in seen.lines.items():
                 self._touched[file].append(place)
                 for line in lines:
@@ -163,23 +166,32 @@ class MutationSession:
         (report.keep_again if self._again else report.keep)(relative, source, outcomes, seconds)
 
     def _tests(self, file: str, mutant: Mutant) -> list[int]:
-        """Places of the tests to run: those that noticed most so far, then the fastest."""
+        """Places of the tests to run."""
         if mutant.kind == "code":
             wanted = set(self._executed.get((file, mutant.statement_line), ()))
             for line in range(mutant.line, mutant.end_line + 1):
                 wanted |= set(self._executed.get((file, line), ()))
         else:
             wanted = set(self._touched[file])
-        order = sorted(wanted, key=lambda place: (-min(self._kills[place], 3), self._seconds[place]))
+        order = self._diverse(file, wanted)
+        fast = [place for place in order if self._seconds[place] <= MAX_TEST_SECONDS]
         chosen, total = [], 0.0
-        for place in order:
-            if self._seconds[place] > MAX_TEST_SECONDS and chosen:
-                continue
+        for place in fast or order:
             total += self._seconds[place]
             if total > self._limit and chosen:
                 break
             chosen.append(place)
         return chosen
+
+    def _diverse(self, file: str, wanted: set[int]) -> list[int]:
+        """In turn a test of each way through the file, rare ways first: where a check fails, few tests go."""
+        ways: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for place in wanted:
+            ways[self._ways[place].get(file, ())].append(place)
+        for places in ways.values():
+            places.sort(key=lambda place: (-min(self._kills[place], 3), self._seconds[place]))
+        turns = sorted(ways.values(), key=len)
+        return [place for turn in zip_longest(*turns) for place in turn if place is not None]
 
 
 def _in_child(mutated: Mutated, tests: list[pytest.Item], session: pytest.Session) -> tuple[str, int | None]:

@@ -162,7 +162,14 @@ def test_issuer_name(world: SnpWorld, issuer: x509.Certificate) -> None:
 def test_one_common_name(count: int) -> None:
     """Two common names are two readings."""
     names = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"n{i}") for i in range(count)])
-    with pytest.raises(Malformed, match="certificate-malformed"):
+    with pytest.raises(Malformed, match=r"^certificate-malformed: leaf: \d common names"):
+        common_name(names, role="leaf")
+
+
+def test_a_common_name_that_cannot_be_shown() -> None:
+    """A name that would move the cursor names nobody."""
+    names = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a\x1b[2J")])
+    with pytest.raises(Malformed, match=r"^certificate-malformed: leaf: a common name that cannot be shown"):
         common_name(names, role="leaf")
 
 
