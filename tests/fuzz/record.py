@@ -45,7 +45,7 @@ input goes to `tests/fuzz/regressions/TARGET/`, where that test replays it for g
 What it found, all mended, each with a regression:
 
 - a request token whose claims are not ASCII left the runtime with an error of text encoding;
-- a manifest with a relative namespace, which has no canonical form, left the verifier with the library's error;
+- a manifest with a relative namespace, which has no canonical form, let the library's error out;
 - a certificate with a kind of name that the library does not read (ediPartyName, x400Address) likewise;
 - an archive of collateral with a number beyond 2**53, or half a surrogate pair, likewise.
 
