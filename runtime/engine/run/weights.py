@@ -39,6 +39,7 @@ _ROWS_HINT: Final = (
 _SMALLEST_SCALE: Final = 1e-30  # a row of zeros stays a row of zeros
 
 _ACTIVATION_STEPS: Final = 127
+_ROWS_AT_ONCE: Final = 4096  # a vocabulary's weight is not to be held twice in float32 to be rounded
 
 
 class Linear(Protocol):
@@ -122,7 +123,8 @@ class Int8Linear:
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.bytes = weight.numel() + 3 * 4 * len(weight)
         scales = weight.abs().amax(dim=1).div_(_weight_steps()).clamp_(min=_SMALLEST_SCALE)
-        whole = (weight / scales.unsqueeze(1)).round_().to(torch.int8)
+        parts = zip(weight.split(_ROWS_AT_ONCE), scales.unsqueeze(1).split(_ROWS_AT_ONCE), strict=True)
+        whole = torch.cat([(part / scale).round_().to(torch.int8) for part, scale in parts])
         self._sums = whole.sum(dim=1, dtype=torch.int32) * scales
         zeros = torch.zeros(len(scales), dtype=torch.int64)
         with warnings.catch_warnings():
