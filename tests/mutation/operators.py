@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 PLAIN_TEXT_KEYWORDS: Final = frozenset(
-    {"expected", "got", "clause", "what", "role", "reason", "field", "field_name", "offset"}
+    {"expected", "got", "clause", "what", "role", "reason", "field", "field_name", "offset", "repr"}
 )
 _REFUSALS: Final = frozenset({"Refused", "Unsupported", "Malformed"})
 _BUGS: Final = frozenset({"ValueError", "TypeError", "RuntimeError"})
@@ -142,7 +142,7 @@ class _Walk:
         outer = self._statement
         if isinstance(node, ast.stmt):
             self._statement = node
-            if isinstance(node, ast.Assign | ast.AnnAssign) and self._kind != "code":
+            if isinstance(node, ast.Assign | ast.AnnAssign):
                 text = text or self._is_text_name(node)
         for label, changed in _changes(node, text=text):
             yield self._mutant(node, place, label, changed)
