@@ -45,7 +45,7 @@ def chip_certificate(product: Product, hwid: bytes, tcb: TcbVersion) -> Keep:
     def keep(_headers: Headers, body: bytes) -> bytes:
         try:
             leaf = SnpLeaf.parse(x509.load_der_x509_certificate(body), kind="vcek", product=product)
-        except ValueError as error:
+        except (ValueError, x509.InvalidVersion, x509.DuplicateExtension) as error:
             raise _other("not a certificate", "AMD 57230") from error
         if (leaf.hwid, leaf.tcb) != (hwid, tcb):
             raise _other("the certificate of another chip or firmware", "AMD 57230")

@@ -37,6 +37,12 @@ from attest.refusal import Malformed, Refused
 
 _PRODUCTS: Final[tuple[Product, ...]] = ("Milan", "Genoa", "Turin")
 _PROCESSOR: Final = "Processor CA"
+_UNREADABLE: Final = (
+    ValueError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 _DEVICE_LEAF: Final = 1
 """A device's own certificate, which it makes itself at each start and nobody revokes."""
 
@@ -170,7 +176,8 @@ def _preferred(item: Item, known: bytes | None, source: CollateralSource, now: d
 def _certificate(der: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
-        certificate.subject, certificate.issuer  # noqa: B018 - read when first asked for: now, or refused
-    except ValueError as error:
+        # Read when first asked for: now, or refused.
+        certificate.subject, certificate.issuer, certificate.extensions  # noqa: B018
+    except _UNREADABLE as error:
         raise Malformed("certificate-malformed", "in a chain to complete") from error
     return certificate

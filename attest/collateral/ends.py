@@ -68,6 +68,6 @@ def _of_der(der: bytes) -> datetime | None:
     for read in _READERS:
         try:
             return read(der)
-        except ValueError:
+        except (ValueError, x509.InvalidVersion):
             continue
     return None

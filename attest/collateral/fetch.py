@@ -135,10 +135,10 @@ class Fetcher:
                 raise Refused("collateral-host", _CLAUSE, expected=expected, got=host)
             own = self._settings.addresses.get("maa")
             return f"https:{item.path}" if own is None else own + urlsplit(item.path).path
-        own = self._settings.addresses
-        if item.pccs_path is not None and "intel-pcs" in own and item.service not in own:
-            return own["intel-pcs"].rstrip("/") + item.pccs_path
-        return (own.get(item.service) or ADDRESSES[item.service]).rstrip("/") + item.path
+        addresses = self._settings.addresses
+        if item.pccs_path is not None and "intel-pcs" in addresses and item.service not in addresses:
+            return addresses["intel-pcs"].rstrip("/") + item.pccs_path
+        return (addresses.get(item.service) or ADDRESSES[item.service]).rstrip("/") + item.path
 
     def _ask(self, url: str, item: Item) -> _Answer:
         headers = {"accept-encoding": "identity", "user-agent": "sealgate"}

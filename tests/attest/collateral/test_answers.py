@@ -73,6 +73,10 @@ def test_the_certificate_of_the_chip_that_was_asked_about(sev_snp: Path) -> None
         other_tcb = TcbVersion(tcb.boot_loader, tcb.tee, tcb.snp, tcb.microcode ^ 1, tcb.fmc)
         assert refused(items.vcek(report.product, report.chip_id, other_tcb), leaf) == "collateral-answer"
         assert refused(items.vcek(report.product, report.chip_id, tcb), LIST) == "collateral-answer"
+        unversioned = leaf.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020143"), 1)
+        asked = items.vcek(report.product, report.chip_id, tcb)
+        assert refused(asked, unversioned) == "collateral-answer"
+        assert ends(unversioned) is None
         end = x509.load_der_x509_certificate(leaf).not_valid_after_utc
         assert ends(leaf) == end
 

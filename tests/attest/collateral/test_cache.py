@@ -73,8 +73,12 @@ def _line(**members: str) -> bytes:
 
 
 def test_a_line_of_the_index() -> None:
-    """The form that the next test takes apart."""
+    """The form that the next test takes apart; names are those of services, in ASCII, and of some length."""
     assert Entry.parse(_line()).key == KEY
+    for text in ('"\\ud800"', '"\\u00e9"', '"' + "a" * 1025 + '"'):
+        for member in ("key", "source"):
+            with pytest.raises(Malformed, match="collateral-members"):
+                Entry.parse(_line(**{member: text}))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +159,30 @@ def test_the_earliest_gives_way(tmp_path: Path) -> None:
     assert [entry.key for entry in cache.entries()] == ["b", "c"]
     cache.write("0", b"0" * 9, NOW - timedelta(days=1))
     assert [entry.key for entry in cache.entries()] == ["0"]
+    cache.write("1", b"1" * 11, NOW - timedelta(days=2))
+    assert [entry.key for entry in cache.entries()] == ["1"]
     assert len(list((tmp_path / "blobs").iterdir())) == 1
+
+
+def test_a_newer_one_may_come_between_a_line_and_its_blob(tmp_path: Path) -> None:
+    """Another process has replaced both: the newer one is read, if it serves."""
+    lines = [Cache(tmp_path).write(KEY, data, NOW) for data in (b"old", b"new")]
+    assert len(list((tmp_path / "blobs").iterdir())) == 1
+
+    class Raced(Cache):
+        """Sees the index as it was before, first."""
+
+        def entry(self, key: str) -> Entry | None:
+            asked.append(key)
+            return lines[len(asked) - 1]
+
+    asked: list[str] = []
+    assert Raced(tmp_path).read(KEY) == b"new"
+    assert asked == [KEY, KEY]
+    lines = [lines[0], lines[0]]
+    asked.clear()
+    with pytest.raises(Refused, match="collateral-cache-altered"):
+        Raced(tmp_path).read(KEY)
 
 
 def test_nothing_is_written_of_what_is_too_large(cache: Cache) -> None:

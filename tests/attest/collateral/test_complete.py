@@ -23,6 +23,7 @@ from attest.evidence.bundle import Bundle
 from attest.evidence.cpu import SnpCollateral, SnpEvidence
 from attest.evidence.device import DeviceEvidence, NvidiaCollateral
 from attest.evidence.pem import read_certificates
+from attest.evidence.tdx import TdxQuote
 from attest.evidence.tdx_evidence import TdxEvidence
 from attest.mock.world import MockWorld
 from attest.refusal import Refused
@@ -213,8 +214,7 @@ def test_chains_with_any_byte_changed(nvidia_vectors: Path, sev_snp: Path, tmp_p
     chain = read_certificates(case.certificate_chain)
     source, outcomes = Offline(Cache(tmp_path)), set()
     for place, der in enumerate(chain):
-        for offset in range(0, len(der), 11):
-            changed = der[:offset] + bytes([der[offset] ^ 0x41]) + der[offset + 1 :]
+        for changed in _changed(der):
             pem = b"".join(map(_pem, (*chain[:place], changed, *chain[place + 1 :])))
             device = DeviceEvidence.of(0, replace(case, certificate_chain=pem))
             try:
@@ -223,6 +223,33 @@ def test_chains_with_any_byte_changed(nvidia_vectors: Path, sev_snp: Path, tmp_p
             except Refused as refusal:
                 outcomes.add(refusal.code)
     assert outcomes == {"", "certificate-malformed"}
+
+
+def test_platform_certificates_with_any_byte_changed(joint: Path, tmp_path: Path) -> None:
+    """The same of a quote's own certificate, from which the family of platforms is read."""
+    quote, source, outcomes = joint_quote(joint), Offline(Cache(tmp_path)), set()
+    (leaf, *_) = TdxQuote.parse(quote).signature.pck_chain
+    lines = base64.encodebytes(leaf).replace(b"\n", b"")
+    begin = quote.index(b"-----BEGIN CERTIFICATE-----\n") + len(b"-----BEGIN CERTIFICATE-----\n")
+    end = quote.index(b"\n-----END", begin)
+    assert quote[begin:end].replace(b"\n", b"") == lines
+    for changed in _changed(leaf):
+        text = base64.b64encode(changed)
+        wrapped = b"\n".join(text[at : at + 64] for at in range(0, len(text), 64))
+        try:
+            complete(_bundle(TdxEvidence(quote[:begin] + wrapped + quote[end:])), source, JOINT_TIME)
+            outcomes.add("")
+        except Refused as refusal:
+            outcomes.add(refusal.code)
+    assert outcomes >= {"certificate-malformed", "tdx-pck-extension", "collateral-missing"}
+
+
+def _changed(der: bytes) -> Iterator[bytes]:
+    """A bit of every seventh byte that breaks its tag or its text, and one that keeps both readable."""
+    for offset in range(0, len(der), 7):
+        for bits in (0xC1, 0x41):
+            yield der[:offset] + bytes([der[offset] ^ bits]) + der[offset + 1 :]
+    yield der.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020143"), 1)  # no version of X.509
 
 
 def _pem(der: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from attest.accepted.quorum import QuorumReference
 from attest.collateral.cache import Cache
+from attest.collateral.complete import complete
 from attest.collateral.fetch import FetchSettings
+from attest.collateral.source import Offline
 from attest.evidence.bundle import Bundle
 from attest.evidence.tdx_evidence import TdxEvidence
 from attest.mock.installation import installed_machine
@@ -113,7 +116,7 @@ def quoted(shared: Path, tmp_path: Path) -> Path:
 def test_pull_says_what_from_where_until_when(
     sealgate: Sealgate, services: CollateralServices, quoted: Path, home: Path
 ) -> None:
-    """And nothing else that is in the cache; again, and nobody is asked who was asked a moment ago."""
+    """And nothing else that is in the cache; asked for too where the evidence brought its own."""
     Cache(home / "collateral").write("another", b"x", Clock()())
     ran = sealgate("collateral", "pull", str(quoted), "--json")
     assert ran.code == 0
@@ -127,6 +130,13 @@ def test_pull_says_what_from_where_until_when(
     assert all(entry["source"].startswith("127.0.0.1:") for entry in entries.values())
     assert all(entry["not_after"].startswith("202") for entry in entries.values())
     assert len(services.asked) == 4
+    cache = Cache(home / "collateral")
+    full = complete(Bundle.parse(quoted.read_bytes()), Offline(cache), Clock()())
+    assert "another" not in sealgate("collateral", "pull", str(quoted)).out
+    shutil.rmtree(home / "collateral")
+    quoted.write_bytes(full.serialise())
+    ran = sealgate("collateral", "pull", str(quoted), "--json")
+    assert {entry["key"] for entry in ran.document["entries"]} == set(entries), "though it brought its own"
     ran = sealgate("collateral", "list")
     assert "2026-" in ran.out
     assert "127.0.0.1:" in ran.out

@@ -1,4 +1,4 @@
-"""A live verdict is judged again under what vendors say by then, and ends within one interval."""
+"""A live verdict is judged again at an interval, under what vendors say by then, and ends if it fails."""
 
 from __future__ import annotations
 
