@@ -1,7 +1,8 @@
 """The verdict in force: when it may be used, when to renew it, and how a refusal is remembered.
 
 No clock: every method takes the time. The two pools drive it. Only ``judge`` and ``recheck`` may block, where
-collateral has to be asked for.
+collateral has to be asked for; they run in threads of their own, so every method looks once at what is in
+force, and a verdict and its evidence change together.
 """
 
 from __future__ import annotations
@@ -31,8 +32,7 @@ class Verdict:
     def __init__(self, judge: Judge, rechecker: Judge | None = None) -> None:
         self._judge = judge
         self._rechecker = rechecker
-        self._runtime: AttestedRuntime | None = None
-        self._evidence: tuple[bytes, str] = (b"", "")
+        self._held: tuple[AttestedRuntime, bytes, str] | None = None  # with the bundle and nonce behind it
         self._renew_at: datetime | None = None
         self._failure: GatewayError | None = None
         self._retry_at: datetime | None = None
@@ -52,8 +52,7 @@ class Verdict:
             runtime = self._judge.judge(bundle, nonce, now)
         except Refused as error:
             raise refused(error) from error
-        self._runtime = runtime
-        self._evidence = (bundle, nonce)
+        self._held = (runtime, bundle, nonce)
         self._renew_at = now + (runtime.valid_until - now) * RENEW_AFTER
         self._failure = None
         self._retry_at = None
@@ -69,11 +68,12 @@ class Verdict:
             RuntimeRefused: it does not hold any more, and was dropped.
             Exception: our own fault; dropped too.
         """
-        runtime = self.current(now)
-        if runtime is None or self._rechecker is None:
+        held = self._held
+        if held is None or self._rechecker is None or self.current(now) is not held[0]:
             return
+        runtime, bundle, nonce = held
         try:
-            self._rechecker.judge(*self._evidence, now)
+            self._rechecker.judge(bundle, nonce, now)
         except Refused as error:
             if error.code in _NO_ANSWER:
                 return
@@ -85,13 +85,16 @@ class Verdict:
 
     def current(self, now: datetime) -> AttestedRuntime | None:
         """The verdict in force, or None; one that ended is dropped and never used one last time."""
-        if self._runtime is None:
+        held = self._held
+        if held is None:
             return None
+        runtime = held[0]
         try:
-            self._runtime.require_live(now)
+            runtime.require_live(now)
         except Refused:
-            self._runtime = None
-        return self._runtime
+            self.forget(runtime)
+            return None
+        return runtime
 
     def wants_renewal(self, now: datetime) -> bool:
         """Whether to ask for evidence although a verdict holds."""
@@ -105,7 +108,7 @@ class Verdict:
         itself now is not believed for what it proved before.
         """
         if isinstance(error, RuntimeRefused):
-            self._runtime = None
+            self._held = None
         self._failure = error
         self._retry_at = now + PAUSE_AFTER_FAILURE
 
@@ -120,5 +123,6 @@ class Verdict:
 
     def forget(self, runtime: AttestedRuntime) -> None:
         """Drop ``runtime`` if it is the one in force, because its key is gone."""
-        if self._runtime is runtime:
-            self._runtime = None
+        held = self._held
+        if held is not None and held[0] is runtime:
+            self._held = None
