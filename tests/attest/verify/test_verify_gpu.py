@@ -77,6 +77,26 @@ def test_honest_devices(gpu: MockGpu, matched: int, gpu_world: GpuWorld) -> None
     assert Outcome.REFUSED not in {row.outcome for row in checks}
 
 
+def test_every_step_has_its_row(gpu_world: GpuWorld) -> None:
+    """Who reads the verdict sees each check once, and until when it holds."""
+    checks = CheckList()
+    verified = gpu_world.verify(checks=checks)
+    assert [row.name for row in checks] == [
+        "GPU report format",
+        "GPU nonce",
+        "GPU certificate chain",
+        "GPU leaf matches report",
+        "GPU report signature",
+        "GPU golden values",
+        "GPU measurements",
+        "GPU revocation",
+    ]
+    assert {row.outcome for row in checks} == {Outcome.PASSED}
+    ends = {row.name: row.expires for row in checks if row.expires is not None}
+    assert set(ends) == {"GPU certificate chain", "GPU golden values", "GPU revocation"}
+    assert verified.not_after == ends["GPU revocation"] == min(ends.values())
+
+
 def test_nonce_is_ours_or_not_asked(gpu_world: GpuWorld) -> None:
     """The request's nonce decides; saved evidence is noted; a nonce of another length is our fault."""
     assert code_of(gpu_world, nonce=bytes(32)) == "gpu-nonce"

@@ -9,6 +9,7 @@ from typing import Any
 
 import dcap_qvl
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attest.checks import CheckList, Outcome
@@ -24,6 +25,7 @@ from attest.refusal import Malformed, Refused, Unsupported
 from attest.verify import dcap
 from attest.verify.p256 import point
 from attest.verify.rtmr import require_rtmrs
+from attest.verify.tdx_chain import Chain
 from tests.simulators.tdx_world import NOW, REPORT_DATA, TdxWorld
 
 SECOND = timedelta(seconds=1)
@@ -175,6 +177,38 @@ def test_lists(world: TdxWorld) -> None:
     refused("crl-signature", world, None, replace(good, pck_crl=strange.pck_crl))
     refused("crl-signature", world, None, replace(good, root_ca_crl=strange.root_ca_crl))
     refused("crl-malformed", world, None, replace(good, root_ca_crl=b""))
+
+
+def test_every_step_has_its_row(world: TdxWorld) -> None:
+    """Who reads the verdict sees each check once, and until when it holds."""
+    checks = CheckList()
+    world.verify(checks=checks)
+    assert [row.name for row in checks] == [
+        "TDX quote format",
+        "TDX root",
+        "TDX certificate chains",
+        "TDX TCB info and QE identity",
+        "TDX quoting enclave",
+        "TDX quote signature",
+        "TDX TCB level",
+        "TDX TD attributes",
+        "TDX second opinion",
+    ]
+    assert {row.outcome for row in checks} == {Outcome.PASSED}
+    assert {row.name: row.expires for row in checks if row.expires is not None} == {
+        "TDX certificate chains": NOW + timedelta(days=29) - SECOND,
+        "TDX TCB info and QE identity": NOW + timedelta(days=29),
+    }
+
+
+def test_a_chain_ends_with_its_first_certificate(world: TdxWorld) -> None:
+    """The shortest life counts, and there is a name for each certificate."""
+    certificates = tuple(x509.load_pem_x509_certificate(pem) for pem in world.chain_pems())
+    ends = [each.not_valid_after_utc for each in certificates]
+    assert len(set(ends)) > 1
+    assert Chain(certificates, ("a", "b", "c")).require_current(NOW) == min(ends)
+    with pytest.raises(ValueError, match="shorter"):
+        Chain(certificates, ("a", "b")).require_current(NOW)
 
 
 def test_time(world: TdxWorld) -> None:
