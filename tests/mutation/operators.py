@@ -17,7 +17,7 @@ PLAIN_TEXT_KEYWORDS: Final = frozenset(
     {"expected", "got", "clause", "what", "role", "reason", "field", "field_name", "offset", "repr"}
 )
 _REFUSALS: Final = frozenset({"Refused", "Unsupported", "Malformed"})
-_BUGS: Final = frozenset({"ValueError", "TypeError", "RuntimeError"})
+_TEXT_CALLS: Final = frozenset({"ValueError", "TypeError", "RuntimeError", "_role"})
 _ROWS: Final = {"passed": 0, "noted": 0, "step": 0, "under": 0, "require": 2}
 _UNMUTATED_FUNCTIONS: Final = frozenset({"__repr__", "__str__", "shown"})
 _TEXT_NAMES: Final = re.compile(r"__all__|clause|expected|got|_*CLAUSE|_*[A-Z0-9_]*_CLAUSE")
@@ -215,7 +215,7 @@ class _Walk:
         if not isinstance(node, ast.Call) or field != "args":
             return False
         name = _called(node)
-        if name in _BUGS:
+        if name in _TEXT_CALLS:
             return True
         if name in self._refusing:
             is_code = isinstance(item, ast.Constant) and _CODE.fullmatch(str(item.value)) is not None

@@ -116,9 +116,39 @@ def test_no_certificates_or_too_many(good: bytes, gpu_world: GpuWorld) -> None:
 
     assert code_of(with_chain(), gpu_world.roots) == "rim-signature-form"
     assert code_of(with_chain(*every, *every), gpu_world.roots) == "rim-signature-form"
+    seven = (every * 2)[:7]
+    assert code_of(with_chain(*seven), gpu_world.roots) == "rim-signature-form"
+    assert code_of(with_chain(*seven[:6]), gpu_world.roots) == "rim-root-not-trusted"  # six are read
+    assert code_of(with_chain(every[0].replace(b"</ds", b"<ds:X/></ds", 1)), gpu_world.roots) == (
+        "rim-signature-form"
+    )
     assert code_of(with_chain(every[-1]), gpu_world.roots) == "rim-chain-length"
     assert code_of(with_chain(every[0], every[-1]), gpu_world.roots) == "certificate-issuer"
     assert code_of(with_chain(*every[1:]), gpu_world.roots) == "certificate-usage"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("DigestValue", "rim-signature-form"),
+        ("SignatureValue", "rim-signature-form"),
+        ("X509Certificate", "certificate-malformed"),
+    ],
+)
+def test_an_empty_value(name: str, code: str, good: bytes, gpu_world: GpuWorld) -> None:
+    """An element without any text is no way to another exception."""
+    value = re.compile(f"<ds:{name}>.*?</ds:{name}>".encode(), re.DOTALL)
+    assert code_of(value.sub(f"<ds:{name}/>".encode(), good, count=1), gpu_world.roots) == code
+
+
+def test_values_over_several_lines(gpu_world: GpuWorld) -> None:
+    """Base64 may be broken by white space (RFC 4648 as XML Schema has it), and is the same value then."""
+    vendor = gpu_world.vendor
+    document = rim_document("1", "GH100", {7: (golden("HOPPER", 7),)})
+    signed = sign_rim(document, vendor.rim_certificates, vendor.rim_signer.key)
+    for name in (b"SignatureValue", b"X509Certificate"):
+        signed = re.sub(b"(<ds:" + name + b">)([^<]{9})", rb"\1 \n\2\n\t", signed)
+    assert verify_rim(signed, gpu_world.roots).rim.version == "1"
 
 
 def test_wrapping(good: bytes, gpu_world: GpuWorld) -> None:
@@ -164,6 +194,19 @@ def test_text_behind_the_signature_is_signed(gpu_world: GpuWorld) -> None:
     ):
         assert verify_rim(moved, gpu_world.roots).rim.version == "1"  # an enveloped signature is anywhere
         assert code_of(moved.replace(signature, signature + b"x"), gpu_world.roots) == "rim-digest"
+    plain = rim_document("1", "GH100", values)
+    root = plain[: plain.index(">") + 1]
+    for before, after in ((f"{root}", "\n \t"), ("\n \t", "<ns0:Meta")):
+        place = root if before == root else "<ns0:Meta"
+        spaced = plain.replace(place, before + after, 1)
+        resigned = sign_rim(spaced, vendor.rim_certificates, vendor.rim_signer.key)
+        inner = SIGNATURE.findall(resigned)[0]
+        without = resigned.replace(inner, b"")
+        assert without.count(b"\n \t") == 1
+        nearer = without.replace(b"\n \t", b"\n" + inner + b" \t")
+        assert verify_rim(nearer, gpu_world.roots).rim.version == "1"  # text on both sides is one text
+        assert code_of(without.replace(b"\n \t", b"\n" + inner), gpu_world.roots) == "rim-digest"
+        assert code_of(without.replace(b"\n \t", inner + b" \t"), gpu_world.roots) == "rim-digest"
 
 
 def test_size_and_declaration(good: bytes, gpu_world: GpuWorld) -> None:
