@@ -1,14 +1,15 @@
 """Fill in what an enclave could not know: the collateral under which its evidence is to be judged.
 
-Pure over a source. Nothing that is filled in is trusted here, and nothing is verified: the completed bundle
-goes to ``attest.verify`` whole, and may be stored, since it can then be judged offline at any time. What the
+Pure over a source. Nothing that is filled in is trusted here: the completed bundle goes to ``attest.verify``
+whole, and may be stored, since it can then be judged offline at any time. Of devices and golden values the
+signatures are looked at before anybody is asked about them, because one bundle may hold names for hundreds
+of questions: what is forged is left as it is, and the verifier says why it is refused. What the
 source has is preferred to what came along, because the enclave's host chose the latter. Evidence of a mock
 vendor brings everything with it, since no service knows it, and is left as it is.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -16,9 +17,10 @@ from typing import Final
 
 from cryptography import x509
 
+from attest.checks import CheckList
 from attest.collateral import items
 from attest.collateral.items import Item
-from attest.collateral.nvidia import nvidia_device_root, nvidia_rim_root
+from attest.collateral.nvidia import NvidiaRoots, nvidia_device_root
 from attest.collateral.source import CollateralSource
 from attest.collateral.tdx import TdxCollateral, intel_root, signed_text
 from attest.evidence.bundle import Bundle
@@ -27,13 +29,13 @@ from attest.evidence.device import DeviceEvidence, NvidiaCollateral
 from attest.evidence.gpu_facts import GpuFacts
 from attest.evidence.pck import PckPlatform
 from attest.evidence.pem import read_certificates
-from attest.evidence.rim import rim_certificates
 from attest.evidence.snp import SnpReport
 from attest.evidence.snp_tcb import Product, TcbVersion
-from attest.evidence.spdm import SpdmReport
 from attest.evidence.tdx import TdxQuote
 from attest.evidence.tdx_evidence import TdxEvidence
 from attest.refusal import Malformed, Refused
+from attest.verify.nvidia import GenuineReport, verify_report
+from attest.verify.rim import verify_rim
 
 _PRODUCTS: Final[tuple[Product, ...]] = ("Milan", "Genoa", "Turin")
 _PROCESSOR: Final = "Processor CA"
@@ -43,6 +45,7 @@ _UNREADABLE: Final = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
+_NVIDIA: Final = NvidiaRoots(nvidia=True)
 _DEVICE_LEAF: Final = 1
 """A device's own certificate, which it makes itself at each start and nobody revokes."""
 
@@ -138,20 +141,36 @@ def _nvidia(bundle: Bundle, source: CollateralSource, now: datetime) -> NvidiaCo
     chains = [read_certificates(device.evidence.certificate_chain) for device in bundle.devices]
     if not chains or any(_root_of(chain, nvidia_device_root()) is None for chain in chains):
         return bundle.nvidia
-    names = dict.fromkeys(name for device in bundle.devices for name in _rim_names(device))
+    reports = _genuine(bundle.devices, now)
+    if reports is None:
+        return bundle.nvidia
+    names = dict.fromkeys(name for report in reports for name in _rim_names(report.facts))
     rims = {name: _preferred(items.rim(name), known.rims.get(name), source, now) for name in names}
-    pairs = [pair for chain in chains for pair in _issued(chain, nvidia_device_root())[_DEVICE_LEAF:]]
-    for rim in rims.values():
-        pairs += _issued(rim_certificates(rim), nvidia_rim_root())
+    issued = [pair for report in reports for pair in report.chain.issued("gpu")[_DEVICE_LEAF:]]
+    try:
+        for rim in rims.values():
+            issued += verify_rim(rim, _NVIDIA).chain.issued("rim")
+    except Refused:
+        return NvidiaCollateral(rims, known.ocsp)
+    pairs = [(each.certificate, each.issuer) for each in issued]
     questions = {item.key: item for item in (items.ocsp_answer(about, issuer) for about, issuer in pairs)}
     if known.ocsp and any(source.find(item, now) is None for item in questions.values()):
         return NvidiaCollateral(rims, known.ocsp)
     return NvidiaCollateral(rims, tuple(source.get(item, now) for item in questions.values()))
 
 
-def _rim_names(device: DeviceEvidence) -> list[str]:
-    evidence = device.evidence
-    facts = GpuFacts.read(SpdmReport.parse(evidence.report).opaque, evidence.arch)
+def _genuine(devices: Sequence[DeviceEvidence], now: datetime) -> list[GenuineReport] | None:
+    """The devices' reports, if NVIDIA's devices signed all of them; whether they answer us is seen later."""
+    try:
+        return [
+            verify_report(device.evidence, _NVIDIA, nonce=None, now=now, checks=CheckList())
+            for device in devices
+        ]
+    except Refused:
+        return None
+
+
+def _rim_names(facts: GpuFacts) -> list[str]:
     return [name for name in (facts.driver_rim_id, facts.vbios_rim_id) if name is not None]
 
 
@@ -159,13 +178,6 @@ def _root_of(chain: Sequence[bytes], root: bytes) -> bytes | None:
     """The root, if the chain ends in it or names it as the last issuer: else it is a mock's."""
     last = _certificate(chain[-1])
     return root if chain[-1] == root or last.issuer == _certificate(root).subject else None
-
-
-def _issued(chain: Sequence[bytes], root: bytes) -> list[tuple[x509.Certificate, x509.Certificate]]:
-    """Every certificate below the root with its issuer, from the signer up."""
-    below = [der for der in chain if der != root]
-    certificates = [*map(_certificate, below), _certificate(root)]
-    return list(itertools.pairwise(certificates))
 
 
 def _preferred(item: Item, known: bytes | None, source: CollateralSource, now: datetime) -> bytes:

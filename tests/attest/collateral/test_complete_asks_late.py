@@ -1,0 +1,55 @@
+"""Nobody is asked about forged devices or golden values: one bundle could cause hundreds of questions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from attest.collateral.cache import Cache
+from attest.collateral.complete import complete
+from attest.collateral.fetch import Fetcher, FetchSettings
+from attest.collateral.source import Online
+from attest.evidence.bundle import Bundle
+from attest.evidence.cpu import SnpCollateral, SnpEvidence
+from attest.evidence.device import DeviceEvidence, NvidiaCollateral
+from attest.refusal import Refused
+from tests.simulators.collateral_services import CollateralServices
+from tests.simulators.genuine_nvidia import COMPLETE, REPORTS, SUMMER_2025
+from tests.simulators.genuine_snp import POSITIVE
+
+RIMS = {
+    "NV_GPU_DRIVER_GH100_550.90.07": "driver_rim.xml",
+    "NV_GPU_VBIOS_1010_0200_882_96009F0001": "vbios_rim.xml",
+}
+
+
+@pytest.mark.parametrize("forged", ["report", "golden values", "nothing"])
+def test_questions_come_after_signatures(
+    forged: str, nvidia_vectors: Path, sev_snp: Path, tmp_path: Path
+) -> None:
+    """A report with a bit changed, or a manifest from the host: left for the verifier to refuse."""
+    report, leaf = POSITIVE[0].read(sev_snp)
+    evidence = REPORTS[0].read(nvidia_vectors)
+    rims = {name: (nvidia_vectors / COMPLETE / file).read_bytes() for name, file in RIMS.items()}
+    if forged == "report":
+        evidence = replace(evidence, report=evidence.report[:-1] + bytes([evidence.report[-1] ^ 1]))
+    if forged == "golden values":
+        rims = {name: rim.replace(b"NVIDIA", b"NVIDIB", 1) for name, rim in rims.items()}
+    bundle = Bundle(
+        b"{}",
+        b"{}",
+        SnpEvidence(report, SnpCollateral(leaf, crl=b"list")),
+        (DeviceEvidence.of(0, evidence),),
+        NvidiaCollateral(rims),
+    )
+    services = CollateralServices({})
+    with services.running() as addresses:
+        source = Online(Cache(tmp_path), Fetcher(FetchSettings(addresses=addresses)))
+        if forged == "nothing":
+            with pytest.raises(Refused, match="collateral"):
+                complete(bundle, source, SUMMER_2025)
+        else:
+            assert complete(bundle, source, SUMMER_2025) == bundle
+    assert bool(services.asked) is (forged == "nothing")
