@@ -123,8 +123,10 @@ class Int8Linear:
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.bytes = weight.numel() + 3 * 4 * len(weight)
         scales = weight.abs().amax(dim=1).div_(_weight_steps()).clamp_(min=_SMALLEST_SCALE)
-        parts = zip(weight.split(_ROWS_AT_ONCE), scales.unsqueeze(1).split(_ROWS_AT_ONCE), strict=True)
-        whole = torch.cat([(part / scale).round_().to(torch.int8) for part, scale in parts])
+        parts = (slice(first, first + _ROWS_AT_ONCE) for first in range(0, len(weight), _ROWS_AT_ONCE))
+        whole = torch.cat(
+            [(weight[part] / scales[part].unsqueeze(1)).round_().to(torch.int8) for part in parts]
+        )
         self._sums = whole.sum(dim=1, dtype=torch.int32) * scales
         zeros = torch.zeros(len(scales), dtype=torch.int64)
         with warnings.catch_warnings():

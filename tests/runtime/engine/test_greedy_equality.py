@@ -51,7 +51,7 @@ TEXTS = [
     "Question: why? Answer: because. " * 30,
     "All happy families are alike; every unhappy family is unhappy in its own way. " * 45,
 ]
-NEW_TOKENS = 24
+NEW_TOKENS = 12
 FLOAT32 = EngineSettings("float32")
 
 
