@@ -33,6 +33,9 @@ FORMAT: Final = "sealgate-bundle-v1"
 MAX_BUNDLE_BYTES: Final = 4 * 1024 * 1024
 """Eight GPUs, their switches and all collateral are about 400 kB."""
 
+MAX_PARTS: Final = 128 * 1024
+"""Commas and opening brackets in the document, those in the texts of Intel's documents too."""
+
 MAX_REPORT_BYTES: Final = 4 * 1024
 """A SEV-SNP report is 1184 bytes."""
 
@@ -123,6 +126,7 @@ class Bundle:
                 not have written.
             Unsupported: ``bundle-format``, ``cpu-evidence-kind``, ``device-architecture``, ``token-kind``.
         """
+        _require_few_parts(data)
         value = strict_json.loads(data, name="bundle", max_bytes=MAX_BUNDLE_BYTES)
         if not isinstance(value, dict) or not isinstance(value.get("format"), str):
             raise Malformed("bundle-members", "format is not a string", clause=CLAUSE)
@@ -144,6 +148,13 @@ class Bundle:
         if bundle.serialise() != data:
             raise Malformed("bundle-not-canonical", "not RFC 8785 JSON of these parts", clause="RFC 8785")
         return bundle
+
+
+def _require_few_parts(data: bytes) -> None:
+    """Empty lists by the million take thirty times their length once they are read."""
+    parts = sum(map(data.count, (b",", b"[", b"{")))
+    if parts > MAX_PARTS:
+        raise Malformed("bundle-members", f"{parts} parts, at most {MAX_PARTS}", clause=CLAUSE)
 
 
 def _cpu_members(cpu: CpuEvidence) -> dict[str, str | None]:
