@@ -20,6 +20,7 @@ from attest.mock.nvidia import MockGpuVendor
 from attest.mock.nvidia_certificates import Authority, ocsp_answer
 from attest.mock.nvidia_report import MockGpu
 from attest.refusal import Refused
+from attest.verify.ocsp import Issued, OcspAnswer
 from tests.simulators.gpu_world import NOW, GpuWorld
 
 Pair = tuple[x509.Certificate, Authority]
@@ -199,3 +200,32 @@ def test_forms(gpu_world: GpuWorld) -> None:
     later = ocsp.OCSPResponseBuilder.build_unsuccessful(ocsp.OCSPResponseStatus.TRY_LATER)
     assert code_of(gpu_world, later.public_bytes(Encoding.DER)) == "ocsp-unsuccessful"
     assert code_of(gpu_world, *[good] * 128) == "ocsp-too-many"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "known"),
+    [(hashes.SHA1(), True), (hashes.SHA256(), True), (hashes.SHA384(), True), (hashes.SHA512(), False)],  # noqa: S303 - as RFC 6960 allows; it names, it protects nothing
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_how_an_answer_names_its_certificate(
+    algorithm: hashes.HashAlgorithm, known: bool, gpu_world: GpuWorld
+) -> None:
+    """Issuer and serial number both, by a digest that is known (RFC 6960 section 4.1.1)."""
+    about, issuer = pairs(gpu_world.vendor)["chip"]
+    other, its_issuer = pairs(gpu_world.vendor)["provisioner"]
+    builder = ocsp.OCSPResponseBuilder().add_response(
+        cert=about,
+        issuer=issuer.certificate,
+        algorithm=algorithm,
+        cert_status=ocsp.OCSPCertStatus.GOOD,
+        this_update=NOW,
+        next_update=NOW + timedelta(days=1),
+        revocation_time=None,
+        revocation_reason=None,
+    )
+    named = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, issuer.certificate)
+    signed = named.certificates([issuer.certificate]).sign(issuer.key, hashes.SHA384())
+    answer = OcspAnswer.parse(signed.public_bytes(Encoding.DER))
+    assert answer.speaks_of(Issued(about, issuer.certificate, "chip")) is known
+    assert answer.speaks_of(Issued(other, issuer.certificate, "another serial number")) is False
+    assert answer.speaks_of(Issued(about, its_issuer.certificate, "another issuer")) is False
