@@ -252,11 +252,11 @@ class AdapterStore:
 
     # -- on the keeping thread ---------------------------------------------------------------------------
 
-    def _want(self, known: _Known) -> None:
+    def _want(self, known: _Known, *, its_turn: bool = False) -> None:
         """Make an adapter ready: from the hot set now, otherwise once it is fetched."""
         adapter = self._hot.get(known.digest)
         if adapter is not None:
-            self._install(known, adapter)
+            self._install(known, adapter, its_turn=its_turn)
             return
         with self._lock:
             if not self._closed:
@@ -277,8 +277,11 @@ class AdapterStore:
                 if digest in self._known:
                     self._known[digest].counts.evicted += 1
 
-    def _install(self, known: _Known, adapter: Adapter) -> None:
-        """Place an adapter and tell who waits; if others hold all the room, wait for it."""
+    def _install(self, known: _Known, adapter: Adapter, *, its_turn: bool = False) -> None:
+        """Place an adapter and tell who waits; if others hold all the room, or wait for it, wait too."""
+        if self._blocked and not its_turn:  # a small adapter must not keep a large one out for ever
+            self._blocked.append(known)
+            return
         placed = self._tables.place(adapter.digest, adapter.weights)
         while placed is None and self._displace_idle():
             placed = self._tables.place(adapter.digest, adapter.weights)
@@ -318,7 +321,7 @@ class AdapterStore:
             if not wanted:
                 continue
             before = len(self._blocked)
-            self._want(known)
+            self._want(known, its_turn=True)
             if len(self._blocked) > before:  # still no room: it keeps its turn
                 self._blocked.rotate(1)
                 return
@@ -342,3 +345,4 @@ class AdapterStore:
         if placed is not None:
             self._tables.remove(placed)
         self._hot.drop(known.digest)
+        self._retry()

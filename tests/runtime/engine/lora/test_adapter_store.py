@@ -65,7 +65,9 @@ class World:
         return lease, lease.future.result(WAIT_S)
 
     def settle(self) -> None:
-        """Until the keeper has done what it was asked."""
+        """Until what was asked for is fetched, and the keeper has done what it was asked."""
+        self.store._keeper.submit(lambda: None).result(WAIT_S)
+        self.store._fetchers.submit(lambda: None).result(WAIT_S)
         self.store._keeper.submit(lambda: None).result(WAIT_S)
 
     def content(self, placed: Placed) -> float:
@@ -217,9 +219,10 @@ def test_who_finds_no_room_waits_in_turn(world: World) -> None:
     """Four units, four in use: the fifth and sixth become ready as others are given back."""
     held = [world.ready(world.add(seed))[0] for seed in range(4)]
     fifth = world.store.acquire(world.add(5, rank=16), tenant="a")
-    sixth = world.store.acquire(world.add(6), tenant="a")
     world.settle()
     held[0].release()
+    world.settle()
+    sixth = world.store.acquire(world.add(6), tenant="a")
     world.settle()
     assert not fifth.future.done()  # one unit is free, it needs two
     assert not sixth.future.done()  # and nobody overtakes
@@ -309,6 +312,17 @@ def test_an_adapter_that_nobody_may_name_is_overwritten_when_it_is_given_back(wo
     world.store.unregister(unused, tenant="a")
     world.settle()
     assert world.store.stats().registered == 0
+
+
+def test_what_is_forgotten_makes_room_for_who_waits(world: World) -> None:
+    """The last lease on an adapter that nobody may name any more was all that stood in the way."""
+    held = [world.ready(world.add(seed))[0] for seed in range(4)]
+    waits = world.store.acquire(world.add(5), tenant="a")
+    world.settle()
+    world.store.unregister(held[0].digest, tenant="a")
+    assert not waits.future.done()
+    held[0].release()
+    assert waits.future.result(WAIT_S).units
 
 
 def test_closing_refuses_who_waits_and_overwrites_everything(tiny_shape: BaseShape) -> None:
