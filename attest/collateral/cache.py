@@ -25,6 +25,9 @@ from attest.refusal import Malformed, Refused
 
 MAX_BLOB_BYTES: Final = 4 * 1024 * 1024
 MAX_CACHE_BYTES: Final = 256 * 1024 * 1024
+MAX_CACHE_ENTRIES: Final = 4096
+"""As many as an archive carries. Each write reads the whole index, and evidence chooses what is looked up."""
+
 _CLAUSE: Final = "docs/reference/collateral.md"
 
 
@@ -51,11 +54,15 @@ class Cache:
     Args:
         folder: where.
         max_bytes: of all blobs; what was fetched earliest gives way.
+        max_entries: of the index; likewise.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int = MAX_CACHE_BYTES) -> None:
+    def __init__(
+        self, folder: Path, *, max_bytes: int = MAX_CACHE_BYTES, max_entries: int = MAX_CACHE_ENTRIES
+    ) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
+        self._max_entries = max_entries
 
     def __repr__(self) -> str:
         return f"Cache({self._folder})"
@@ -137,16 +144,18 @@ class Cache:
         """Drop the earliest while there is too much, and blobs that no line names any more."""
         sizes = disk.blobs(self._folder / "blobs")
         kept: set[str] = set()
-        total = 0
+        total = count = 0
         newest_first = sorted(self.entries(), key=lambda each: (each.key in written, each.fetched_at))[::-1]
         for entry in newest_first:
             name = entry.digest.removeprefix("sha256:")
             size = 0 if name in kept else sizes.get(name, 0)
-            if total + size > self._max_bytes and entry.key not in written:
+            is_too_much = total + size > self._max_bytes or count >= self._max_entries
+            if is_too_much and entry.key not in written:
                 disk.drop(self._index(entry.key))
                 continue
             kept.add(name)
             total += size
+            count += 1
         for name in sizes.keys() - kept:
             disk.drop(self._folder / "blobs" / name)
 
