@@ -8,7 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,6 +64,33 @@ def test_keys_of_both_kinds() -> None:
 def test_an_entry_that_is_not_asked_for_may_be_of_any_kind() -> None:
     """A key of tomorrow's kind does not take the others with it."""
     signing_key(jwks({"kty": "AKP", "kid": "new", "pub": "?"}, EC_ENTRY), "k")
+
+
+@pytest.mark.parametrize("member", ["n", "e"])
+def test_half_a_key_beside_a_certificate(member: str) -> None:
+    """A stated key must be whole: half of one is not passed over for the certificate's."""
+    numbers = rsa_entry(2048, 65537)
+    assert signing_key(jwks(RSA_ENTRY), "k").certificates
+    assert code(jwks(RSA_ENTRY | {member: numbers[member]})) == "jwks-base64"
+
+
+def certified(curve: ec.EllipticCurve) -> list[str]:
+    """An ``x5c`` of one self-signed certificate over a key of that curve."""
+    key, name = ec.generate_private_key(curve), x509.Name([])
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=900))
+    der = builder.sign(key, hashes.SHA384()).public_bytes(Encoding.DER)
+    return [base64.b64encode(der).decode()]
+
+
+def test_an_elliptic_key_by_its_certificate() -> None:
+    """P-384 only there too, and nothing of another key beside it."""
+    entry = {"kty": "EC", "kid": "k", "x5c": certified(ec.SECP384R1())}
+    assert isinstance(signing_key(jwks(entry), "k").public_key, ec.EllipticCurvePublicKey)
+    assert code(jwks(entry | {"x5c": certified(ec.SECP256R1())})) == "jwks-key-kind"
+    assert code(jwks(entry | {"crv": "P-384"})) == "jwks-base64"
+    assert code(jwks(entry | {"x": EC_ENTRY["x"]})) == "jwks-key-kind"
+    assert code(jwks(entry | {"y": EC_ENTRY["y"]})) == "jwks-key-kind"
 
 
 def test_bounds_are_inclusive() -> None:
