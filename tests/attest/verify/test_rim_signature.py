@@ -123,6 +123,7 @@ def test_no_certificates_or_too_many(good: bytes, gpu_world: GpuWorld) -> None:
         "rim-signature-form"
     )
     assert code_of(with_chain(every[-1]), gpu_world.roots) == "rim-chain-length"
+    assert code_of(with_chain(every[0]), gpu_world.roots) == "rim-root-not-trusted"
     assert code_of(with_chain(every[0], every[-1]), gpu_world.roots) == "certificate-issuer"
     assert code_of(with_chain(*every[1:]), gpu_world.roots) == "certificate-usage"
 
