@@ -150,6 +150,22 @@ def test_collateral_chains(world: TdxWorld) -> None:
     refused("tdx-collateral-chain", world, None, other_list)
 
 
+def test_the_authority_of_the_list(world: TdxWorld) -> None:
+    """Its certificate may be issued anew, for the same name and the same key; for another key it may not."""
+    _, authority, root = world.chain_pems()
+    again = world.pem(world.vendor.authority, world.vendor.root, path_length=0, is_authority=True)
+    assert again != authority
+    world.verify(collateral=replace(world.good, pck_crl_issuer_chain=(again + root).decode()))
+    stranger = Party(world.vendor.authority.common_name, ec.generate_private_key(ec.SECP256R1()))
+    other = world.pem(stranger, world.vendor.root, path_length=0, is_authority=True)
+    changed = replace(world.good, pck_crl_issuer_chain=(other + root).decode())
+    refused("tdx-pck-crl-issuer", world, None, changed)
+    renamed = Party("Intel SGX PCK Processor CA", world.vendor.keys.authority)
+    other = world.pem(renamed, world.vendor.root, path_length=0, is_authority=True)
+    changed = replace(world.good, pck_crl_issuer_chain=(other + root).decode())
+    refused("tdx-pck-crl-issuer", world, None, changed)
+
+
 def test_keys_of_another_curve(world: TdxWorld) -> None:
     """The one algorithm of the chain is P-256."""
     _, authority, root = world.chain_pems()
