@@ -210,6 +210,17 @@ def test_text_behind_the_signature_is_signed(gpu_world: GpuWorld) -> None:
         assert code_of(without.replace(b"\n \t", inner + b" \t"), gpu_world.roots) == "rim-digest"
 
 
+def test_text_only_behind_the_signature(gpu_world: GpuWorld) -> None:
+    """Where nothing stands between an element and the signature, what follows becomes that element's."""
+    vendor = gpu_world.vendor
+    compact = re.sub(r">\s+<", "><", rim_document("1", "GH100", {7: (golden("HOPPER", 7),)}))
+    spaced = compact.replace("<ns0:Meta", " \t<ns0:Meta", 1)
+    signed = sign_rim(spaced, vendor.rim_certificates, vendor.rim_signer.key)
+    inner = SIGNATURE.findall(signed)[0]
+    moved = signed.replace(inner, b"").replace(b" \t<ns0:Meta", inner + b" \t<ns0:Meta", 1)
+    assert verify_rim(moved, gpu_world.roots).rim.version == "1"
+
+
 def test_size_and_declaration(good: bytes, gpu_world: GpuWorld) -> None:
     """An XML declaration of UTF-8 is allowed, another encoding or length is not."""
     declared = b'<?xml version="1.0" encoding="UTF-8"?>\n' + good
