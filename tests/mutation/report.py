@@ -84,11 +84,16 @@ def say(line: str) -> None:
         sys.__stderr__.flush()
 
 
-def write() -> int:
-    """Write the page; 1 if a module is below the bar, or changed since it was measured."""
+def write(modules: list[str]) -> int:
+    """Write the page; 1 if a module is below the bar, or not measured as it is now.
+
+    Args:
+        modules: all that are to be measured.
+    """
     reasons: dict[str, list[dict[str, Any]]] = tomllib.loads(REASONS.read_text()) if REASONS.is_file() else {}
     rows, notes, below = [], [], []
     totals = Counter[str]()
+    unmeasured = [module for module in modules if not _is_measured(module)]
     for module, result in sorted(_results().items()):
         counts = result["counts"]
         explained = [(each, _reason(reasons.get(module, []), each)) for each in result["survivors"]]
@@ -109,8 +114,18 @@ def write() -> int:
     )
     head = "| module | killed | survived | equivalent | score |\n| --- | ---: | ---: | ---: | ---: |"
     table = "\n".join([head, *rows])
-    PAGE.write_text(f"{HEAD}\n## Scores\n\n{table}\n\n## Survivors\n\n" + "\n".join(notes) + "\n")
-    return int(bool(below))
+    parts = [HEAD, "## Scores\n", table, ""]
+    if unmeasured:
+        named = ", ".join(f"`{module}`" for module in unmeasured)
+        parts += [f"Not measured since it was last changed: {named}.", ""]
+    PAGE.write_text("\n".join([*parts, "## Survivors\n", *notes, ""]))
+    return int(bool(below or unmeasured))
+
+
+def _is_measured(module: str) -> bool:
+    result = _results().get(module)
+    source = (ROOT / module).read_bytes()
+    return result is not None and result["source_sha256"] == hashlib.sha256(source).hexdigest()
 
 
 def _reason(reasons: list[dict[str, Any]], survivor: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ def main() -> int:
         )
         if code:
             return int(code)
-    return report.write()
+    return report.write(_all_modules())
 
 
 def _all_modules() -> list[str]:
