@@ -17,12 +17,13 @@ from attest.evidence.rim import Rim, parse_xml
 from attest.evidence.spdm import REQUEST_SIZE, SpdmReport
 from attest.mock.nvidia import MockGpuVendor
 from attest.mock.nvidia_report import MockGpu, measurements, opaque_data, sign, signed_report
-from attest.refusal import Refused
+from attest.refusal import Malformed, Refused
 from attest.verify.xml_signature import EnvelopedSignature
 from tests.simulators.gpu_world import NONCE
 
 RECORD = REQUEST_SIZE + 8
 BLOCK = 55
+P384_ORDER = int("f" * 48 + "c7634d81f4372ddf581a0db248b0a77aecec196accc52973", 16)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,43 @@ def test_a_field_twice(report: bytes, gpu_vendor: MockGpuVendor) -> None:
     message = report[:start] + (size + len(field)).to_bytes(2, "little") + report[start + 2 : -96] + field
     with pytest.raises(Refused, match="spdm-opaque"):
         SpdmReport.parse(sign(message, gpu_vendor.device(MockGpu())[0].key))
+
+
+def test_a_refusal_says_where(report: bytes, gpu_vendor: MockGpuVendor) -> None:
+    """The offset of the field that is wrong, for whoever looks into the bytes."""
+    end = len(report)
+    opaque = RECORD + 64 * BLOCK + 32
+    for changed, offset in (
+        (report[:41] + b"\x3f" + report[42:], 41),
+        (report[: RECORD + BLOCK] + b"\x01" + report[RECORD + BLOCK + 1 :], RECORD + BLOCK),
+        (report[: end - 96] + bytes(48) + report[end - 48 :], end - 96),
+        (report + b"\x01", end),
+    ):
+        with pytest.raises(Malformed) as refusal:
+            SpdmReport.parse(changed)
+        assert refusal.value.offset == offset
+    size = int.from_bytes(report[opaque : opaque + 2], "little")
+    twice = report[opaque + 2 : opaque + 2 + 4 + int.from_bytes(report[opaque + 4 : opaque + 6], "little")]
+    longer = (size + len(twice)).to_bytes(2, "little")
+    with pytest.raises(Malformed) as refusal:
+        SpdmReport.parse(
+            report[:opaque] + longer + report[opaque + 2 : end - 96] + twice + report[end - 96 :]
+        )
+    assert (refusal.value.code, refusal.value.offset) == ("spdm-opaque", size)  # within the opaque data
+    with pytest.raises(Malformed, match="spdm-report-truncated at byte 0"):
+        SpdmReport.parse(b"")
+
+
+def test_the_least_and_the_most(report: bytes, gpu_vendor: MockGpuVendor) -> None:
+    """One block, and signatures of the smallest and the largest numbers, are read."""
+    key = gpu_vendor.device(MockGpu())[0].key
+    assert len(SpdmReport.parse(signed_report(NONCE, (bytes(48),), {}, key)).measurements) == 1
+    head = report[:-96]
+    for value in (1, P384_ORDER - 1):
+        raw = value.to_bytes(48)
+        assert SpdmReport.parse(head + raw + raw).signature_r == value
+    with pytest.raises(Malformed, match="spdm-signature-range"):
+        SpdmReport.parse(head + P384_ORDER.to_bytes(48) + bytes(47) + b"\x01")
 
 
 @pytest.mark.parametrize("half", [0, 1])
