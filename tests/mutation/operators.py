@@ -18,7 +18,7 @@ PLAIN_TEXT_KEYWORDS: Final = frozenset(
 )
 _REFUSALS: Final = frozenset({"Refused", "Unsupported", "Malformed"})
 _TEXT_CALLS: Final = frozenset({"ValueError", "TypeError", "RuntimeError", "_role"})
-_ROWS: Final = {"passed": 0, "noted": 0, "step": 0, "under": 0, "require": 2}
+_ROWS: Final = {"passed": 0, "noted": 0, "step": 0, "under": 0, "require": 2, "zeros": 1}
 _UNMUTATED_FUNCTIONS: Final = frozenset({"__repr__", "__str__", "shown"})
 _TEXT_NAMES: Final = re.compile(r"__all__|clause|expected|got|_*CLAUSE|_*[A-Z0-9_]*_CLAUSE")
 _CODE: Final = re.compile(r"[a-z0-9]*(-[a-z0-9]+)+-?")

@@ -122,6 +122,7 @@ def test_platform_bits(bit: int, name: str, report: bytes) -> None:
         (0x048, bytes([6 << 2]), "snp-signing-key"),
         (0x188, b"\x17", "snp-product"),
         (0x188, b"\x19\x20", "snp-product"),
+        (0x188, b"\x19\xb0", "snp-product"),
         (0x188, b"\x1a\x12", "snp-product"),
         (0x188, b"\x1a\x50", "snp-product"),
         (0x188, b"\x00\x00", "snp-product"),
@@ -169,6 +170,38 @@ def test_bytes_that_are_not_a_report(offset: int, value: bytes, code: str, repor
     with pytest.raises(Malformed) as refusal:
         SnpReport.parse(edited(report, offset, value))
     assert refusal.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("flags", "author", "mask", "key"),
+    [
+        (0b00000, False, False, "vcek"),
+        (0b00001, True, False, "vcek"),
+        (0b00010, False, True, "vcek"),
+        (0b00100, False, False, "vlek"),
+        (0b11111, True, True, "none"),
+    ],
+)
+def test_flags_are_read_bit_by_bit(flags: int, author: bool, mask: bool, key: str, report: bytes) -> None:
+    """Author key, masked chip key and the kind of the signing key each have their own bits."""
+    parsed = SnpReport.parse(edited(report, 0x048, bytes([flags])))
+    assert (parsed.author_key_enabled, parsed.mask_chip_key, parsed.signing_key) == (author, mask, key)
+
+
+@pytest.mark.parametrize("vmpl", [0, 1, 2, 3])
+def test_every_privilege_level_is_read(vmpl: int, report: bytes) -> None:
+    """Which of them are accepted is the appraisal's question."""
+    assert SnpReport.parse(edited(report, 0x030, bytes([vmpl]))).vmpl == vmpl
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"), [(0x00A, b"\x00"), (0x030, b"\x04"), (0x048, b"\x20"), (0x2A0, b"\xff" * 48)]
+)
+def test_a_refusal_says_where(offset: int, value: bytes, report: bytes) -> None:
+    """The offset of the field that is wrong, for whoever looks into the bytes."""
+    with pytest.raises(Malformed) as refusal:
+        SnpReport.parse(edited(report, offset, value))
+    assert refusal.value.offset == (0x008 if offset == 0x00A else offset)
 
 
 def test_signature_range_is_exact(report: bytes) -> None:
