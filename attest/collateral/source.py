@@ -26,6 +26,10 @@ class CollateralSource(Protocol):
         """
         ...
 
+    def fetched_at(self, item: Item) -> datetime | None:
+        """When what ``get`` hands out was fetched; None if nothing is at hand."""
+        ...
+
 
 class Fetching(Protocol):
     """Asks services (``attest.collateral.fetch.Fetcher``)."""
@@ -78,6 +82,11 @@ class Offline:
             )
         return kept
 
+    def fetched_at(self, item: Item) -> datetime | None:
+        """When what is in the cache was fetched."""
+        entry = self._cache.entry(item.key)
+        return None if entry is None else entry.fetched_at
+
 
 class Online:
     """A cache, and the services behind it for what it lacks or has had for too long.
@@ -100,10 +109,17 @@ class Online:
         return f"Online({self._cache!r})"
 
     def find(self, item: Item, now: datetime) -> bytes | None:
-        """What is in the cache and fresh; the service itself where a re-check wants to know."""
-        if self._max_age is not None:
-            return self.get(item, now)
-        return self._fresh(item, now)
+        """As ``get``: what the vendor says is never given up for what the evidence's host chose to send.
+
+        Raises:
+            Refused: ``collateral-*``.
+        """
+        return self.get(item, now)
+
+    def fetched_at(self, item: Item) -> datetime | None:
+        """When what is in the cache was fetched."""
+        entry = self._cache.entry(item.key)
+        return None if entry is None else entry.fetched_at
 
     def get(self, item: Item, now: datetime) -> bytes:
         """What is in the cache and fresh, or what the service answers. A failed fetch is a refusal.

@@ -69,6 +69,7 @@ def verify_devices(
         return ()
     if statement.nonce is None:
         raise Refused("gpu-nonce-underived", CLAUSE, expected="a client's nonce", got="none")
+    _require_distinct_reports(bundle.devices)
     nonce = gpu_nonce(statement.nonce, statement.keyset_digest)
     nvidia_roots = _roots(roots)
     collateral = bundle.nvidia or _NONE
@@ -88,6 +89,15 @@ def verify_devices(
             got=f"{len(verified)} devices",
         )
     return tuple(verified)
+
+
+def _require_distinct_reports(devices: Sequence[DeviceEvidence]) -> None:
+    """One answer told as two devices': seen before any of it costs a signature."""
+    reports = [device.evidence.report for device in devices]
+    if len(set(reports)) != len(reports):
+        raise Refused(
+            "gpu-set-device-repeated", SET_CLAUSE, expected="each device once", got="one report twice"
+        )
 
 
 def collateral_of(evidence: GpuEvidence, pool: NvidiaCollateral) -> GpuCollateral:

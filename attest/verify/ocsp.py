@@ -73,22 +73,7 @@ class OcspAnswer:
             Malformed: ``ocsp-malformed``.
             Unsupported: ``ocsp-unsuccessful``.
         """
-        if not 0 < len(der) <= MAX_OCSP_BYTES:
-            raise Malformed("ocsp-malformed", f"{len(der)} bytes", clause=_CLAUSE)
-        try:
-            response = ocsp.load_der_ocsp_response(der)
-            if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
-                raise Unsupported(
-                    "ocsp-unsuccessful", _CLAUSE, expected="an answer", got=response.response_status.name
-                )
-            _ = response.serial_number, response.hash_algorithm, response.next_update_utc, response.extensions
-            _ = response.certificate_status, response.single_extensions, response.signature_algorithm_oid
-            responders = [each.public_bytes(Encoding.DER) for each in response.certificates]
-        except UNREADABLE as error:
-            raise Malformed("ocsp-malformed", clause=_CLAUSE) from error
-        if len(responders) != 1:
-            raise Malformed("ocsp-malformed", f"{len(responders)} certificates", clause=_CLAUSE)
-        return cls(der, response, responders[0])
+        return _parsed(der)
 
     def speaks_of(self, issued: Issued) -> bool:
         """Whether the answer is about a certificate: same serial number, and same issuer by name and key."""
@@ -98,6 +83,27 @@ class OcspAnswer:
         name = algorithm(issued.issuer.subject.public_bytes()).digest()
         key = algorithm(_key_bits(issued.issuer)).digest()
         return (self.response.issuer_name_hash, self.response.issuer_key_hash) == (name, key)
+
+
+# A pure function of the bytes: the devices of a board share their authorities' answers.
+@lru_cache(maxsize=128)
+def _parsed(der: bytes) -> OcspAnswer:
+    if not 0 < len(der) <= MAX_OCSP_BYTES:
+        raise Malformed("ocsp-malformed", f"{len(der)} bytes", clause=_CLAUSE)
+    try:
+        response = ocsp.load_der_ocsp_response(der)
+        if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
+            raise Unsupported(
+                "ocsp-unsuccessful", _CLAUSE, expected="an answer", got=response.response_status.name
+            )
+        _ = response.serial_number, response.hash_algorithm, response.next_update_utc, response.extensions
+        _ = response.certificate_status, response.single_extensions, response.signature_algorithm_oid
+        responders = [each.public_bytes(Encoding.DER) for each in response.certificates]
+    except UNREADABLE as error:
+        raise Malformed("ocsp-malformed", clause=_CLAUSE) from error
+    if len(responders) != 1:
+        raise Malformed("ocsp-malformed", f"{len(responders)} certificates", clause=_CLAUSE)
+    return OcspAnswer(der, response, responders[0])
 
 
 def require_good(answer: OcspAnswer, issued: Issued, now: datetime) -> datetime:

@@ -65,6 +65,10 @@ class _Noted:
         self.keys.add(item.key)
         return self._source.get(item, now)
 
+    def fetched_at(self, item: Item) -> datetime | None:
+        """As the source."""
+        return self._source.fetched_at(item)
+
 
 def pull(target: str, *, as_json: bool = False) -> None:
     """Fetch everything that judging a runtime's evidence takes, and the key sets that our quorum takes.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from attest.appraise import AttestedRuntime, appraise
+from attest.checks import CheckList
 from attest.collateral import items
 from attest.collateral.complete import complete
 from attest.collateral.items import Item
@@ -18,6 +21,7 @@ from attest.trust import TrustRoots
 from attest.verify.bundle import verify_bundle
 from attest.verify.quorum import TokenKeys
 
+_CLAUSE = "docs/how-to/collateral.md"
 KEYS_LIFETIME = timedelta(hours=24)
 """How long a token service's key set is used after it was looked up: services renew theirs daily."""
 
@@ -47,8 +51,12 @@ class Judge:
         Raises:
             Refused: the first check that failed, with the rows up to it.
         """
-        verified = verify_bundle(self.completed(bundle, now), nonce=nonce, roots=self.trust, now=now)
-        return appraise(verified, self.reference, now=now, keys=self._keys(now))
+        with _explained(CheckList()):
+            whole = self.completed(bundle, now)
+        verified = verify_bundle(whole, nonce=nonce, roots=self.trust, now=now)
+        with _explained(CheckList(verified.checks)):
+            keys = self._keys(now)
+        return appraise(verified, self.reference, now=now, keys=keys)
 
     def completed(self, bundle: bytes, now: datetime) -> bytes:
         """The bundle with the collateral that judging it takes; as it is, if it is none.
@@ -64,12 +72,20 @@ class Judge:
             return TokenKeys()
 
         def look_up(item: Item) -> JwkSetCollateral:
-            return JwkSetCollateral(source.get(item, now), now + KEYS_LIFETIME)
+            keys = source.get(item, now)
+            return JwkSetCollateral(keys, (source.fetched_at(item) or now) + KEYS_LIFETIME)
 
         return TokenKeys(
             nras=look_up(items.nras_keys()) if "nras" in quorum.services else None,
             maa=look_up(items.maa_keys(quorum.maa_issuer or "")) if "maa" in quorum.services else None,
         )
+
+
+@contextmanager
+def _explained(checks: CheckList) -> Iterator[None]:
+    """A refusal about collateral has a row too, after those that were decided before."""
+    with checks.explaining(), checks.under("collateral"), checks.step("collateral at hand", _CLAUSE):
+        yield
 
 
 def completed(bundle: bytes, source: CollateralSource, now: datetime) -> bytes:

@@ -125,8 +125,10 @@ class VerifiedRuntimePool:
         nonce = self._verdict.new_nonce()
         try:
             bundle = await self._fetch(nonce)
-            # Off the loop: collateral may have to be asked for.
-            runtime = await asyncio.to_thread(self._verdict.judge, bundle, nonce, self._clock())
+            # Off the loop: collateral may have to be asked for. Its thread ends by its own bounds.
+            with outer.asking_for_evidence():
+                async with asyncio.timeout(self._patience.collateral_s):
+                    runtime = await asyncio.to_thread(self._verdict.judge, bundle, nonce, self._clock())
         except GatewayError as error:
             self._verdict.failed(error, self._clock())
             self._on_judged(_outcome(error))

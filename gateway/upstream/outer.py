@@ -38,6 +38,7 @@ class Patience:
 
     connect_s: float = 5.0
     evidence_s: float = 10.0  # for the whole evidence, however slowly it drips
+    collateral_s: float = 90.0  # for what judging the evidence takes, however slowly vendors answer
     first_event_s: float = 120.0  # a long prompt is read before the first token
     idle_s: float = 60.0  # between two events of a stream
     whole_s: float = 900.0  # for the whole answer, however steadily it drips

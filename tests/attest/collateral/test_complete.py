@@ -146,13 +146,12 @@ def test_a_gpu_gets_golden_values_and_answers(nvidia_vectors: Path, sev_snp: Pat
     folder = nvidia_vectors / COMPLETE
     rims = {name: (folder / file).read_bytes() for name, file in RIMS.items()}
     answers = tuple((folder / "ocsp" / f"{name}.der").read_bytes() for name in OCSP)
-    services = CollateralServices(
-        {f"/v1/rim/{name}": rim_answer(name, rim) for name, rim in rims.items()}, answers
-    )
+    manifests = {f"/v1/rim/{name}": rim_answer(name, rim) for name, rim in rims.items()}
+    services = CollateralServices({"/vcek/v1/Milan/crl": Answer(LIST)} | manifests, answers)
     device = DeviceEvidence.of(0, REPORTS[0].read(nvidia_vectors))
     case = POSITIVE[0]
     report, leaf = case.read(sev_snp)
-    bundle = _bundle(SnpEvidence(report, SnpCollateral(leaf, crl=b"list")), device)
+    bundle = _bundle(SnpEvidence(report, SnpCollateral(leaf, crl=LIST)), device)
     with asking(services, tmp_path) as source:
         full = complete(bundle, source, SUMMER_2025)
     assert full.nvidia is not None

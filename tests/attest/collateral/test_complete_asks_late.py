@@ -15,7 +15,7 @@ from attest.evidence.bundle import Bundle
 from attest.evidence.cpu import SnpCollateral, SnpEvidence
 from attest.evidence.device import DeviceEvidence, NvidiaCollateral
 from attest.refusal import Refused
-from tests.simulators.collateral_services import CollateralServices
+from tests.simulators.collateral_services import Answer, CollateralServices, empty_list, rim_answer
 from tests.simulators.genuine_nvidia import COMPLETE, REPORTS, SUMMER_2025
 from tests.simulators.genuine_snp import POSITIVE
 
@@ -24,12 +24,15 @@ RIMS = {
     "NV_GPU_VBIOS_1010_0200_882_96009F0001": "vbios_rim.xml",
 }
 
+AMD = "/vcek/v1/Milan/crl"
+REVOKED = empty_list()
+
 
 @pytest.mark.parametrize("forged", ["report", "golden values", "nothing"])
 def test_questions_come_after_signatures(
     forged: str, nvidia_vectors: Path, sev_snp: Path, tmp_path: Path
 ) -> None:
-    """A report with a bit changed, or a manifest from the host: left for the verifier to refuse."""
+    """A report with a bit changed asks for nothing, and a forged manifest for nobody's revocation."""
     report, leaf = POSITIVE[0].read(sev_snp)
     evidence = REPORTS[0].read(nvidia_vectors)
     rims = {name: (nvidia_vectors / COMPLETE / file).read_bytes() for name, file in RIMS.items()}
@@ -37,14 +40,11 @@ def test_questions_come_after_signatures(
         evidence = replace(evidence, report=evidence.report[:-1] + bytes([evidence.report[-1] ^ 1]))
     if forged == "golden values":
         rims = {name: rim.replace(b"NVIDIA", b"NVIDIB", 1) for name, rim in rims.items()}
-    bundle = Bundle(
-        b"{}",
-        b"{}",
-        SnpEvidence(report, SnpCollateral(leaf, crl=b"list")),
-        (DeviceEvidence.of(0, evidence),),
-        NvidiaCollateral(rims),
-    )
-    services = CollateralServices({})
+    cpu = SnpEvidence(report, SnpCollateral(leaf, crl=REVOKED))
+    nvidia = NvidiaCollateral(rims)
+    bundle = Bundle(b"{}", b"{}", cpu, (DeviceEvidence.of(0, evidence),), nvidia)
+    manifests = {f"/v1/rim/{name}": rim_answer(name, rim) for name, rim in rims.items()}
+    services = CollateralServices({AMD: Answer(REVOKED)} | manifests)
     with services.running() as addresses:
         source = Online(Cache(tmp_path), Fetcher(FetchSettings(addresses=addresses)))
         if forged == "nothing":
@@ -52,4 +52,6 @@ def test_questions_come_after_signatures(
                 complete(bundle, source, SUMMER_2025)
         else:
             assert complete(bundle, source, SUMMER_2025) == bundle
-    assert bool(services.asked) is (forged == "nothing")
+    about_revocation = set(services.asked) - {AMD} - manifests.keys()
+    assert bool(about_revocation) is (forged == "nothing")
+    assert manifests.keys().isdisjoint(services.asked) is (forged == "report")
