@@ -12,7 +12,7 @@ import gc
 import sys
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.mutation.operators import Mutant
@@ -33,6 +33,10 @@ class Mutated:
     tree: ast.Module
     mutant: Mutant
     caches: tuple[Any, ...]
+
+    def nothing(self) -> Mutated:
+        """The same exchange without a change: what a test says of it is not about the mutant."""
+        return replace(self, mutant=replace(self.mutant, changed=self.mutant.original))
 
     def put(self) -> None:
         """Change the module as the mutant says.

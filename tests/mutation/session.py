@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import resource
+import select
 import signal
 import sys
 import time
@@ -31,10 +32,20 @@ MAX_SURVIVOR_SECONDS: Final = 8.0
 """Traced seconds of the tests for one mutant; what survives is tried once more, and longer, by itself."""
 MAX_EXAMPLES: Final = 30
 """Of a property; what needs more to be noticed is noticed by luck."""
-_ALARM_SECONDS: Final = 240
+_IDLE_SECONDS: Final = 240
+"""Without an answer, of a child that waits and so spends no time of the processor."""
+_CPU_SECONDS: Final = int(6 * MAX_SURVIVOR_SECONDS)
 _MEMORY_BYTES: Final = 6 << 30
 KILLED, SURVIVED, TIMED_OUT, UNLOADABLE = "killed", "survived", "timed out", "cannot be imported"
-_BY_EXIT: Final = {0: SURVIVED, 1: KILLED, 3: UNLOADABLE}
+_CRASHES: Final = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+_BY_EXIT: Final = {
+    0: SURVIVED,
+    1: KILLED,
+    3: UNLOADABLE,
+    -signal.SIGPROF: TIMED_OUT,
+    -signal.SIGXCPU: TIMED_OUT,
+    **{-crash: KILLED for crash in _CRASHES},
+}
 
 
 class MutationSession:
@@ -147,12 +158,7 @@ class MutationSession:
             if wanted is not None and (mutant.line, mutant.function, mutant.label) not in wanted:
                 continue
             tests = self._tests(str(path), mutant)
-            outcome, place = SURVIVED, None
-            if tests:
-                mutated = Mutated(module, tree, mutant, caches)
-                outcome, place = _in_child(mutated, [self._items[each] for each in tests], session)
-            if place is not None:
-                self._kills[tests[place]] += 1
+            outcome = self._judge(Mutated(module, tree, mutant, caches), tests, session)
             outcomes.append(
                 {
                     "line": mutant.line,
@@ -165,6 +171,28 @@ class MutationSession:
             )
         seconds = time.monotonic() - started
         (report.keep_again if self._again else report.keep)(relative, source, outcomes, seconds)
+
+    def _judge(self, mutated: Mutated, tests: list[int], session: pytest.Session) -> str:
+        """What became of the mutant. A test kills only what it fails for twice, and passes without.
+
+        Args:
+            mutated: the mutant.
+            tests: places of the tests to run; those that fail without it are taken out.
+            session: pytest's.
+        """
+        while tests:
+            outcome, place = _in_child(mutated, [self._items[each] for each in tests], session)
+            if place is None:
+                return outcome
+            killer = [self._items[tests[place]]]
+            again, _ = _in_child(mutated, killer, session)
+            without, _ = _in_child(mutated.nothing(), killer, session)
+            if again == KILLED and without == SURVIVED:
+                self._kills[tests[place]] += 1
+                return KILLED
+            report.say(f"does not count, for it fails {again=} {without=}: {killer[0].nodeid}")
+            del tests[place]
+        return SURVIVED
 
     def _tests(self, file: str, mutant: Mutant) -> list[int]:
         """Places of the tests to run."""
@@ -202,11 +230,26 @@ def _in_child(mutated: Mutated, tests: list[pytest.Item], session: pytest.Sessio
     if child == 0:
         _be_the_mutant(mutated, tests, session, writer)
     os.close(writer)
+    ended_by_us = _wait(child, reader)
     with os.fdopen(reader, "rb") as pipe:
         told = pipe.read()
-    _, status = os.waitpid(child, 0)
-    outcome = _BY_EXIT.get(os.waitstatus_to_exitcode(status), TIMED_OUT)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    outcome = TIMED_OUT if ended_by_us else _BY_EXIT.get(code)
+    if outcome is None:
+        raise RuntimeError(f"a mutant ended with {code}: somebody else ended it")
     return outcome, int(told) if told and outcome == KILLED else None
+
+
+def _wait(child: int, reader: int) -> bool:
+    """Until the child ends; whether it had to be ended.
+
+    The seconds counted are those in which this process ran too: where all are paused, none passes.
+    """
+    for _ in range(_IDLE_SECONDS):
+        if select.select([reader], [], [], 1.0)[0]:
+            return False
+    os.kill(child, signal.SIGKILL)
+    return True
 
 
 def _be_the_mutant(mutated: Mutated, tests: list[pytest.Item], session: pytest.Session, told: int) -> None:
@@ -217,7 +260,7 @@ def _be_the_mutant(mutated: Mutated, tests: list[pytest.Item], session: pytest.S
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, 3 * MAX_SURVIVOR_SECONDS)
-    signal.alarm(_ALARM_SECONDS)
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))  # should a test take the timer
     gc.disable()
     try:
         mutated.put()
@@ -238,7 +281,7 @@ def _be_the_mutant(mutated: Mutated, tests: list[pytest.Item], session: pytest.S
 
 def _do_not_shrink(item: pytest.Item) -> None:
     """A property that fails has failed; the smallest counterexample interests nobody here."""
-    from hypothesis import Phase, settings  # noqa: PLC0415 - its pytest plugin is to import it first
+    from hypothesis import HealthCheck, Phase, settings  # noqa: PLC0415 - its pytest plugin is to import it first
 
     function = getattr(item, "obj", None)
     used = getattr(function, "_hypothesis_internal_use_settings", None)
@@ -249,5 +292,7 @@ def _do_not_shrink(item: pytest.Item) -> None:
             database=None,
             derandomize=True,
             max_examples=min(used.max_examples, MAX_EXAMPLES),
+            deadline=None,  # this and the checks go by the clock on the wall
+            suppress_health_check=tuple(HealthCheck),
         )
         function._hypothesis_internal_use_settings = quick  # type: ignore[union-attr]  # it has one
