@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import datetime, timedelta
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from attest.collateral.cache import Cache
 from attest.collateral.items import Item
@@ -103,7 +104,7 @@ class Online:
         self._fetcher = fetcher
         self._max_age = max_age
         self._turn = threading.Lock()
-        self._turns: dict[str, threading.Lock] = {}
+        self._turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()  # while awaited
 
     def __repr__(self) -> str:
         return f"Online({self._cache!r})"

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from attest.appraise import AttestedRuntime
 from attest.refusal import Refused
-from gateway.errors import GatewayError, RuntimeRefused, refused
+from gateway.errors import GatewayError, GatewayFault, RuntimeRefused, refused
 from gateway.trust.judge import Judge
 
 RENEW_AFTER = 0.75  # of a verdict's life, so that no request waits for evidence while one still holds
@@ -36,6 +36,7 @@ class Verdict:
         self._renew_at: datetime | None = None
         self._failure: GatewayError | None = None
         self._retry_at: datetime | None = None
+        self._revoked = 0  # how often a re-check said no: what was judged meanwhile rests on older collateral
 
     @staticmethod
     def new_nonce() -> str:
@@ -47,11 +48,17 @@ class Verdict:
 
         Raises:
             RuntimeRefused: with the code of the first check that failed, whose rows are on its cause.
+            GatewayFault: our own fault.
         """
         try:
-            runtime = self._judge.judge(bundle, nonce, now)
+            revoked = None
+            while revoked != self._revoked:
+                revoked = self._revoked
+                runtime = self._judge.judge(bundle, nonce, now)
         except Refused as error:
             raise refused(error) from error
+        except Exception as error:
+            raise GatewayFault(f"Judging evidence failed ({type(error).__name__}).") from error
         self._held = (runtime, bundle, nonce)
         self._renew_at = now + (runtime.valid_until - now) * RENEW_AFTER
         self._failure = None
@@ -77,7 +84,9 @@ class Verdict:
         except Refused as error:
             if error.code in _NO_ANSWER:
                 return
+            self._revoked += 1
             self.forget(runtime)
+            self.recheck(now)  # a renewal may have come in between, on the collateral that was right before
             raise refused(error) from error
         except Exception:
             self.forget(runtime)  # what could not be judged is not believed
