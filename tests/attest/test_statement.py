@@ -191,6 +191,19 @@ def test_refuses(document: bytes, code: str) -> None:
     assert refusal.value.code == code
 
 
+def test_the_longest_members_are_accepted() -> None:
+    """Every bound is the documented one, and belongs to what is accepted."""
+    name, image = "n" * 128, "i" * 256
+    devices = tuple(Device(name, index, A) for index in range(192, 256))
+    longest = replace(STATEMENT, runtime_image=image, key_scope=name, region=name, devices=devices)
+    assert Statement.parse(longest.canonical()) == longest
+    for field in ("key_scope", "region"):
+        with pytest.raises(Malformed, match="statement-field"):
+            replace(STATEMENT, **{field: name + "n"})
+    with pytest.raises(Malformed, match="statement-devices"):
+        replace(STATEMENT, devices=(Device("m", 0, A), *devices))
+
+
 def test_another_version_is_unsupported_and_another_purpose_refused() -> None:
     """Exit codes tell a future runtime from a wrong one."""
     with pytest.raises(Unsupported):
