@@ -88,8 +88,7 @@ bench: $(DEV_STAMP) $(MODEL)  ## every benchmark, JSON to build/bench
 	$(BIN)/python -m tests.bench.run
 
 mutation: $(DEV_STAMP)  ## which changes to the verifiers no test notices, report to build/mutation
-	-$(BIN)/python -m tests.mutation.run $(MUTATION_MODULES)
-	$(BIN)/python -m tests.mutation.run --again $(MUTATION_MODULES)
+	$(BIN)/python -m tests.mutation.run $(MUTATION_MODULES)
 
 FUZZ_RUNS ?= 200000
 FUZZ_SECONDS ?= 60

@@ -34,7 +34,11 @@ def main() -> int:
         "modules", nargs="*", metavar="MODULE", help="attest/verify/crl.py and so on; default all"
     )
     parser.add_argument("--report-only", action="store_true")
-    parser.add_argument("--again", action="store_true", help="only the survivors, with more tests for each")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="only the survivors of the last run, as after writing tests for them",
+    )
     options = parser.parse_args()
     if not options.report_only:
         modules = [ROOT / module for module in options.modules or _all_modules()]
