@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from runtime.engine.telemetry import Telemetry
+
 FinishReason = Literal["stop", "length"]
 
 MAX_LOGPROBS = 20
@@ -206,6 +208,7 @@ class EngineStats:
         completion_tokens: tokens handed out.
         steps: forward passes.
         preemptions: times a sequence gave its memory up for another, to be run again.
+        telemetry: further figures; None where an engine keeps none.
     """
 
     running: int
@@ -217,6 +220,7 @@ class EngineStats:
     completion_tokens: int
     steps: int
     preemptions: int = 0
+    telemetry: Telemetry | None = None
 
 
 class Engine(Protocol):

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import logging
 import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -49,6 +50,7 @@ from runtime.engine.schedule.scheduler import Scheduler
 from runtime.engine.schedule.sequence import Owner, Sequence, State
 from runtime.engine.schedule.settings import SchedulerSettings
 from runtime.engine.schedule.step import Outcome, Refusal, RunFailed, Sampled, Scheduled, Step
+from runtime.engine.telemetry import AdapterFigure, AdaptersFigures, Meter, PageFigures, Telemetry
 from runtime.model.loaded import OpenModel
 
 _LOG = logging.getLogger(__name__)
@@ -56,6 +58,8 @@ _LOG = logging.getLogger(__name__)
 BACKEND = "sealgate"
 _SCORED_ROWS = 64
 """Prompt rows whose logits exist at once."""
+_BUSIEST = 16
+"""Adapters whose figures are shown one by one."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class _Live:
     deliver: Callable[[TokenOutput | EngineRefusal], None]
     lease: Lease | None
     placed: Placed | None
+    last_token_at: float
+    """Or when the request came, before its first."""
     scored: PromptLogprobs = ()
 
     @property
@@ -166,6 +172,7 @@ class ChunkedEngine:
         self._live: dict[str, _Live] = {}  # guarded by _changed
         self._leaving: list[_Live] = []  # guarded by _changed: ended in the step that is out
         self._counts: Counter[str] = Counter()  # guarded by _changed
+        self._meter = Meter()  # guarded by _changed
         self._changed = threading.Condition()
         self._stopping = False  # guarded by _changed
         self._worker: threading.Thread | None = None
@@ -187,6 +194,7 @@ class ChunkedEngine:
 
     def stats(self) -> EngineStats:
         """Counters, free of content."""
+        adapters = self._adapter_figures()
         with self._changed:
             counts = self._scheduler.counts
             return EngineStats(
@@ -199,6 +207,12 @@ class ChunkedEngine:
                 completion_tokens=self._counts["completion_tokens"],
                 steps=counts.steps,
                 preemptions=counts.preemptions,
+                telemetry=Telemetry.of(
+                    self._meter,
+                    rows_limit=self.settings.budget.step_rows,
+                    pages=self._page_figures(),
+                    adapters=adapters,
+                ),
             )
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenOutput]:
@@ -207,29 +221,31 @@ class ChunkedEngine:
         Raises:
             EngineRefusal: as the protocol says.
         """
-        self._check(request)
-        outputs: asyncio.Queue[TokenOutput | EngineRefusal] = asyncio.Queue()
-        lease = await self._lease(request)
-        live = _live(request, _from_thread(asyncio.get_running_loop(), outputs), lease)
-        try:
-            self._add(live)
-        except BaseException:
-            if lease is not None:
-                lease.release()
-            raise
-        try:
-            while True:
-                output = await outputs.get()
-                if isinstance(output, EngineRefusal):
-                    raise output
-                yield output
-                if output.finish_reason is not None:
-                    return
-        finally:
-            with self._changed:
-                if self._live.get(request.request_id) is live:
-                    self._scheduler.cancel(request.request_id)
-                    self._sweep()
+        with self._counting_refusals():
+            asked_at = self._clock()
+            self._check(request)
+            outputs: asyncio.Queue[TokenOutput | EngineRefusal] = asyncio.Queue()
+            lease = await self._lease(request)
+            live = _live(request, _from_thread(asyncio.get_running_loop(), outputs), lease, asked_at)
+            try:
+                self._add(live)
+            except BaseException:
+                if lease is not None:
+                    lease.release()
+                raise
+            try:
+                while True:
+                    output = await outputs.get()
+                    if isinstance(output, EngineRefusal):
+                        raise output
+                    yield output
+                    if output.finish_reason is not None:
+                        return
+            finally:
+                with self._changed:
+                    if self._live.get(request.request_id) is live:
+                        self._scheduler.cancel(request.request_id)
+                        self._sweep()
 
     def verify(self) -> None:
         """Check the scheduler's books, at any time.
@@ -239,6 +255,48 @@ class ChunkedEngine:
         """
         with self._changed:
             self._scheduler.verify()
+
+    @contextlib.contextmanager
+    def _counting_refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except EngineRefusal as refusal:
+            with self._changed:
+                self._meter.refusals[refusal.code] += 1
+            raise
+
+    def _page_figures(self) -> PageFigures:
+        """The caller holds the lock."""
+        pool, cache, size = self._scheduler.pool, self._scheduler.cache, self.settings.page_size
+        return PageFigures(
+            capacity=pool.usable,
+            page_tokens=size,
+            used=pool.usable - pool.free - cache.idle,
+            cached=cache.idle,
+            tokens_looked_up=cache.counts.looked_up * size,
+            tokens_found=cache.counts.found * size,
+        )
+
+    def _adapter_figures(self) -> AdaptersFigures | None:
+        if self._store is None:
+            return None
+        stats, counts = self._store.stats(), self._store.counts()
+        figures = {
+            digest: AdapterFigure(each.loaded, each.evicted, each.hot_bytes)
+            for digest, each in counts.items()
+        }
+        busiest = heapq.nlargest(_BUSIEST, counts, key=lambda digest: counts[digest].acquired)
+        return AdaptersFigures(
+            registered=stats.registered,
+            hot=stats.hot,
+            placed=stats.placed,
+            pinned=stats.pinned,
+            waiting=stats.waiting,
+            tables_bytes=stats.tables_bytes,
+            failed_loads=sum(each.failed for each in counts.values()),
+            every=sum(figures.values(), AdapterFigure()),
+            busiest={digest: figures[digest] for digest in busiest},
+        )
 
     def _check(self, request: GenerateRequest) -> None:
         check_request(request, self.info)
@@ -300,7 +358,9 @@ class ChunkedEngine:
         """With nothing to do, check that no page was lost: an engine whose books are wrong serves nobody."""
         try:
             self._scheduler.verify()
+            self._meter.audits_passed += 1
         except IntegrityError:
+            self._meter.audits_failed += 1
             _LOG.exception("the page books do not balance: the engine stops")
             self._stopping = True
             self._end_all("engine_failed")
@@ -375,7 +435,9 @@ class ChunkedEngine:
         """Advance the books, then deliver: a consumer never reads counters older than its token."""
         with self._changed:
             alive = [not live.sequence.ended for live in work.live]
-            self._scheduler.collect(work.step, outcomes, self._clock())
+            now = self._clock()
+            self._scheduler.collect(work.step, outcomes, now)
+            self._meter.stepped(now - work.step.scheduled_at, work.step.rows, work.step.budget)
             deliveries = [
                 (live, _output(live, choice))
                 for live, choice, was_alive in zip(work.live, choices, alive, strict=True)
@@ -384,6 +446,8 @@ class ChunkedEngine:
             self._counts["completion_tokens"] += len(deliveries)
             for live, output in deliveries:
                 live.deliver(output)
+                self._meter.token(now - live.last_token_at, first=live.sequence.generated == 1)
+                live.last_token_at = now
             self._leave()
 
     def _sweep(self) -> None:
@@ -415,7 +479,10 @@ class ChunkedEngine:
 
 
 def _live(
-    request: GenerateRequest, deliver: Callable[[TokenOutput | EngineRefusal], None], lease: Lease | None
+    request: GenerateRequest,
+    deliver: Callable[[TokenOutput | EngineRefusal], None],
+    lease: Lease | None,
+    asked_at: float,
 ) -> _Live:
     params = request.params
     scoring = params.prompt_logprobs is not None
@@ -430,7 +497,7 @@ def _live(
         prefix_limit=params.prompt_logprobs_from - 1 if scoring else None,
     )
     placed = None if lease is None else lease.future.result()
-    return _Live(request, sequence, Sampler(params, request.guide), deliver, lease, placed)
+    return _Live(request, sequence, Sampler(params, request.guide), deliver, lease, placed, asked_at)
 
 
 def _piece(item: Scheduled, live: _Live) -> Piece:

@@ -7,8 +7,9 @@ benchmark of the channel or the gateway measures only those.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from runtime.engine.base import (
     EngineInfo,
@@ -17,6 +18,12 @@ from runtime.engine.base import (
     GenerateRequest,
     TokenOutput,
     check_request,
+)
+from runtime.engine.telemetry import Meter, Telemetry
+
+_COUNTS = (
+    *("running", "waiting", "finished", "cancelled", "failed"),
+    *("prompt_tokens", "completion_tokens", "steps"),
 )
 
 
@@ -54,7 +61,8 @@ class StubEngine:
         self._settings = settings or StubSettings()
         self.info = info or EngineInfo("stub", "stub", 1 << 20, "none")
         self._running = False
-        self._counts = dict.fromkeys((field.name for field in fields(EngineStats)), 0)
+        self._counts = dict.fromkeys(_COUNTS, 0)
+        self._meter = Meter()
 
     async def start(self) -> None:
         """Take requests from now on."""
@@ -66,7 +74,7 @@ class StubEngine:
 
     def stats(self) -> EngineStats:
         """Counters, free of content."""
-        return EngineStats(**self._counts)
+        return EngineStats(**self._counts, telemetry=Telemetry.of(self._meter))
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenOutput]:
         """Emit the cycle.
@@ -74,7 +82,12 @@ class StubEngine:
         Raises:
             EngineRefusal: as the protocol says.
         """
-        check_request(request, self.info)
+        try:
+            check_request(request, self.info)
+        except EngineRefusal as refusal:
+            self._meter.refusals[refusal.code] += 1
+            raise
+        last = time.monotonic()
         self._count(running=1, prompt_tokens=len(request.prompt_token_ids))
         ended = "cancelled"
         try:
@@ -83,9 +96,13 @@ class StubEngine:
                 await self._pace(index)
                 if not self._running:
                     ended = "failed"
+                    self._meter.refusals["engine_stopped"] += 1
                     raise EngineRefusal("engine_stopped")
                 if index == total - 1:
                     ended = "finished"
+                now = time.monotonic()
+                self._meter.token(now - last, first=index == 0)
+                last = now
                 self._count(completion_tokens=1, steps=1)
                 yield self._output(request, index, total)
         finally:

@@ -57,6 +57,7 @@ class AdapterCounts:
         placed: times it was copied into the tables.
         evicted: times it left the hot set for another.
         failed: loads that were refused.
+        hot_bytes: that it takes in the hot set now.
     """
 
     acquired: int = 0
@@ -64,6 +65,7 @@ class AdapterCounts:
     placed: int = 0
     evicted: int = 0
     failed: int = 0
+    hot_bytes: int = 0
 
 
 @dataclass(frozen=True)

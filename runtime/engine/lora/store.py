@@ -276,6 +276,9 @@ class AdapterStore:
             for digest in evicted:
                 if digest in self._known:
                     self._known[digest].counts.evicted += 1
+                    self._known[digest].counts.hot_bytes = 0
+            if adapter.digest in self._known:
+                self._known[adapter.digest].counts.hot_bytes = adapter.memory_bytes
 
     def _install(self, known: _Known, adapter: Adapter, *, its_turn: bool = False) -> None:
         """Place an adapter and tell who waits; if others hold all the room, or wait for it, wait too."""

@@ -95,3 +95,24 @@ async def test_every_request_gets_its_adapter_whatever_happens_to_others(tmp_pat
     assert (stats.pinned, stats.waiting) == (0, 0)
     await world.engine.stop()
     world.store.close()
+
+
+async def test_adapters_figures_say_what_was_loaded_and_what_it_takes(tmp_path: Path) -> None:
+    """Loads, evictions and memory per adapter; a load that fails counts as that."""
+    world = World(tmp_path)
+    await world.engine.start()
+    for digest in world.digests:
+        await world.answer(digest, digest)
+    stats = world.engine.stats()
+    assert stats.telemetry is not None
+    figures = stats.telemetry.adapters
+    assert figures is not None
+    assert figures.registered == ADAPTERS
+    assert figures.every.evictions >= ADAPTERS - figures.hot
+    assert figures.every.memory_bytes == world.store.stats().hot_bytes
+    assert figures.failed_loads == 1
+    assert stats.telemetry.refusals == {"adapter_failed": 1}
+    assert set(figures.busiest) == set(world.digests)
+    assert world.digests[0] not in repr(stats)
+    await world.engine.stop()
+    world.store.close()
