@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument(
         "--again",
         action="store_true",
-        help="only the survivors of the last run, as after writing tests for them",
+        help="only the survivors of the last run"),
     )
     options = parser.parse_args()
     if not options.report_only:
