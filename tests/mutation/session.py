@@ -27,13 +27,13 @@ from tests.mutation.operators import Mutant, mutants
 ROOT: Final = Path(__file__).resolve().parents[2]
 MAX_TEST_SECONDS: Final = 0.5
 """Slower tests notice nothing that faster ones of the same lines do not, and cost the most."""
-MAX_MUTANT_SECONDS: Final = 8.0
+MAX_MUTANT_SECONDS: Final = 3.0
 """Traced seconds of the tests for one mutant."""
 MAX_EXAMPLES: Final = 30
 """Of a property; what needs more to be noticed is noticed by luck."""
 _IDLE_SECONDS: Final = 240
 """Without an answer, of a child that waits and so spends no time of the processor."""
-_CPU_SECONDS: Final = int(6 * MAX_MUTANT_SECONDS)
+_CPU_SECONDS: Final = int(20 * MAX_MUTANT_SECONDS)
 _MEMORY_BYTES: Final = 6 << 30
 KILLED, SURVIVED, TIMED_OUT, UNLOADABLE = "killed", "survived", "timed out", "cannot be imported"
 _CRASHES: Final = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
@@ -257,7 +257,7 @@ def _be_the_mutant(mutated: Mutated, tests: list[pytest.Item], session: pytest.S
     os.dup2(silent, 2)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_PROF, 3 * MAX_MUTANT_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, 10 * MAX_MUTANT_SECONDS)
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))  # should a test take the timer
     gc.disable()
     try:

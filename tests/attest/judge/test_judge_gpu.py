@@ -47,6 +47,25 @@ def test_the_honest_board_is_accepted(devices: Devices, accepted: GpuReference) 
     judge_gpus(devices, accepted, checks)
     assert [row.name for row in checks].count("driver version") == 8
     assert [row.name for row in checks].count("NVSwitch BIOS version") == 4
+    rows = list(checks)
+    assert [(row.name, row.part) for row in rows[:2]] == [
+        ("number of GPUs", ()),
+        ("number of NVSwitches", ()),
+    ]
+    parts = list(dict.fromkeys(row.part for row in rows[2:]))
+    assert parts == [
+        *((f"nvidia-gpu {place}",) for place in range(8)),
+        *((f"nvidia-switch {place}",) for place in range(4)),
+    ]
+    assert [(row.name, row.clause) for row in rows if row.part == ("nvidia-gpu 7",)] == [
+        ("revocation answers", "RFC 6960"),
+        ("firmware identity in the report", "TCG DICE attestation architecture 1.1 section 6.1"),
+        ("architecture", "docs/reference/reference-values.md"),
+        ("mode", "docs/reference/reference-values.md"),
+        ("driver version", "NVIDIA RIM"),
+        ("VBIOS line", "NVIDIA RIM"),
+        ("VBIOS version", "NVIDIA RIM"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -114,8 +133,22 @@ def test_firmware_identity_and_mode_of_older_reports(devices: Devices, accepted:
 
 def test_a_version_that_is_no_number_is_below_every_floor(devices: Devices, accepted: GpuReference) -> None:
     """Nothing unreadable passes for new."""
-    odd = (replace(devices[0], driver_version="999.x.1"), *devices[1:])
-    assert _code(odd, accepted) == "gpu-driver-version"
+    for version in ("999.a.1", "", None):  # decimal
+        odd = (replace(devices[0], driver_version=version), *devices[1:])
+        assert _code(odd, accepted) == "gpu-driver-version"
+    odd = (replace(devices[0], vbios_version="96.FF.9G.00.01"), *devices[1:])  # hexadecimal
+    assert _code(odd, accepted) == "gpu-vbios-version"
+    odd = (*devices[:-1], replace(devices[-1], vbios_version="96.FF.9G.00.01"))
+    assert _code(odd, accepted) == "gpu-switch-bios-version"
+
+
+def test_a_line_is_named_in_either_case(devices: Devices, accepted: GpuReference) -> None:
+    """Its firmware is read as a number, whose letters have no case."""
+    lines = accepted.min_vbios | {"AB.00.00.00.02"}
+    small = (replace(devices[0], vbios_version="ab.00.00.00.02"), *devices[1:])
+    assert _code(small, replace(accepted, min_vbios=lines)) is None
+    below = (replace(devices[0], vbios_version="ab.00.00.00.01"), *devices[1:])
+    assert _code(below, replace(accepted, min_vbios=lines)) == "gpu-vbios-version"
 
 
 def test_identities_of_all_devices(devices: Devices, accepted: GpuReference) -> None:

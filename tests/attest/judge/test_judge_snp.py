@@ -45,6 +45,39 @@ def accepted(mock_world: MockWorld) -> SnpReference:
     return reference
 
 
+def test_the_rows_of_an_honest_guest(mock_world: MockWorld, accepted: SnpReference) -> None:
+    """Every rule has its row, in its words and under its clause."""
+    asked = replace(
+        accepted,
+        host_data=frozenset({"0a" * 32}),
+        id_key_digests=frozenset({"0b" * 48}),
+        policy_set=frozenset({"smt_allowed"}),
+        policy_clear=frozenset(),
+        platform_set=frozenset(),
+        platform_clear=frozenset({"rapl_disabled"}),
+    )
+    checks = CheckList()
+    judge_snp(_verified(mock_world, host_data=b"\x0a" * 32, id_key_digest=b"\x0b" * 48), asked, checks)
+    report, policy = "AMD 56860 ATTESTATION_REPORT", "AMD 56860 GUEST_POLICY"
+    files, firmware = "docs/reference/reference-values.md", "AMD 56860 TCB_VERSION"
+    assert [(row.name, row.clause) for row in checks] == [
+        ("debugging is off", policy),
+        ("no migration agent", policy),
+        ("privilege level", report),
+        ("launch measurement", report),
+        ("host data", report),
+        ("ID key", report),
+        ("guest security version", report),
+        ("smt allowed", policy),
+        ("rapl disabled", "AMD 56860 PLATFORM_INFO"),
+        ("product", files),
+        ("signing key", files),
+        ("revocation list", "AMD 57230"),
+        ("reported firmware versions", firmware),
+        ("launch firmware versions", firmware),
+    ]
+
+
 @pytest.mark.parametrize(("name", "bit"), POLICY_BITS.items())
 def test_policy_bits_by_name(
     mock_world: MockWorld, accepted: SnpReference, name: PolicyBit, bit: int

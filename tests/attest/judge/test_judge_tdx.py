@@ -54,6 +54,29 @@ def test_the_honest_guest_is_accepted(verified: VerifiedTdx, accepted: TdxRefere
     assert not {"MRSEAM", "XFAM"} & set(names)
 
 
+def test_the_rows_of_an_honest_guest(verified: VerifiedTdx, accepted: TdxReference) -> None:
+    """Every rule has its row, in its words and under its clause."""
+    checks = CheckList()
+    asked = replace(
+        accepted,
+        mrseams=frozenset({verified.quote.report.mrseam.hex()}),
+        xfams=frozenset({"00000000000618e7"}),
+    )
+    judge_tdx(verified, None, asked, checks)
+    attributes, report = "Intel TDX Module ABI, ATTRIBUTES", "Intel TDX Module ABI, TDINFO"
+    status = "Intel PCS API v4, TCB status"
+    assert [(row.name, row.clause) for row in checks] == [
+        ("no performance counters", attributes),
+        ("attributes other than a paravisor's", attributes),
+        *((name, report) for name in ("MRTD", "MRSEAM", "MRCONFIGID", "MROWNER", "MROWNERCONFIG", "XFAM")),
+        *((f"RTMR{index}", report) for index in range(4)),
+        ("platform status", status),
+        ("advisories behind the status", status),
+        ("Intel's TCB evaluation", status),
+    ]
+    assert [row.expected for row in checks][:2] == ["bit 63 is 0", "not all zero"]
+
+
 @pytest.mark.parametrize(
     ("code", "change"),
     [
