@@ -30,8 +30,9 @@ def verify_p256(
     key = issuer.public_key()
     if not _is_p256(key):
         raise Refused(f"{prefix}-key", "Intel PCS", expected="P-256", got="an issuer with another key")
-    # The whole document is: header, signed part, this algorithm, signature. Its length fits one byte.
-    tail = signed + _ECDSA_SHA256 + bytes([0x03, len(signature) + 1, 0x00]) + signature
+    # The whole document is: header, signed part, this algorithm, signature. Its length fits one byte; the
+    # tail that is made here of a longer one is not the document's.
+    tail = signed + _ECDSA_SHA256 + bytes([0x03, (len(signature) + 1) & 0x7F, 0x00]) + signature
     if not der.endswith(tail):
         raise Refused(
             f"{prefix}-algorithm",

@@ -32,7 +32,8 @@ def verify_p384(
     key = issuer.public_key()
     if not _is_p384(key):
         raise Refused(f"{prefix}-key", "NVIDIA PKI", expected="P-384", got="an issuer with another key")
-    # The whole document is: header, signed part, this algorithm, signature. Its length fits one byte.
+    # The whole document is: header, signed part, this algorithm, signature. Its length fits one byte; the
+    # tail that is made here of a longer one is not the document's.
     tail = signed + _ECDSA_SHA384 + bytes([0x03, (len(signature) + 1) & 0x7F, 0x00]) + signature
     if not der.endswith(tail):
         raise Refused(

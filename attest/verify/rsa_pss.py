@@ -95,8 +95,12 @@ def verify_pss(
 
 
 def _after(der: bytes, signed: bytes) -> bytes:
-    """What follows the signed part: algorithm and signature. ``der`` was parsed, so its header is sound."""
-    length_bytes = der[1] & 0x7F if der[1] & 0x80 else 0
+    """What follows the signed part: algorithm and signature.
+
+    ``der`` was parsed, so its header is sound. Only a header of the long form leaves room for a signature of
+    512 bytes; with another, nothing follows that could be taken for one.
+    """
+    length_bytes = der[1] & 0x7F
     return der[2 + length_bytes + len(signed) :]
 
 

@@ -1,0 +1,39 @@
+"""What reference values ask of a statement: the rows, in order and in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from attest.checks import CheckList
+from attest.digest import sha256_digest
+from attest.judge.runtime import judge_keyset, judge_statement
+from attest.mock.world import MockWorld
+from tests.simulators.mock_runtime import FAR, NONCE, NOW
+
+CONTRACT = sha256_digest(b"contract")
+
+
+@pytest.mark.parametrize("contract", [None, CONTRACT])
+def test_the_rows_of_an_honest_statement(mock_world: MockWorld, contract: str | None) -> None:
+    """Every member that is judged has its row; a contract, only where there is one."""
+    role = "serve" if contract is None else "tune"
+    statement = replace(mock_world.stated(NONCE), role=role, contract_digest=contract)  # type: ignore[arg-type]  # a role
+    accepted = mock_world.reference(not_after=FAR).runtime
+    accepted = replace(accepted, roles=frozenset({"serve", "tune"}), contract_digests=frozenset({CONTRACT}))
+    checks = CheckList()
+    judge_statement(statement, accepted, checks)
+    judge_keyset(mock_world.keyset, NOW, checks)
+    clause = "docs/reference/reference-values.md"
+    assert [(row.name, row.clause) for row in checks] == [
+        ("role", clause),
+        *([] if contract is None else [("contract", clause)]),
+        ("region", clause),
+        ("runtime image", clause),
+        ("policy bundle", clause),
+        ("base model", clause),
+        ("tokenizer", clause),
+        ("keys are in use", "docs/reference/statement.md#keyset"),
+    ]
+    assert checks.expires == mock_world.keyset.not_after
