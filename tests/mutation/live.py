@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.mutation.operators import Mutant
+from tests.mutation.operators import Mutant, names_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class Mutated:
             _rebind(self.module, self.tree, self.mutant)
         else:
             _exchange(self.module, self.tree, self.mutant)
+            _rebind(self.module, self.tree, self.mutant)
         for cache in self.caches:
             cache.cache_clear()
 
@@ -113,13 +114,17 @@ def _plain(member: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _rebind(module: types.ModuleType, tree: ast.Module, mutant: Mutant) -> None:
-    """Evaluate the changed assignment and those that use its names; hand the values to importers."""
-    stale: set[str] = set()
+    """Evaluate the changed assignment and those that use its names; hand the values to importers.
+
+    Of a changed function, those assignments that call it.
+    """
+    stale = {mutant.function.partition(".")[0]} - {""}
     for statement in tree.body:
         if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
             continue
-        used = {node.id for node in ast.walk(statement.value) if isinstance(node, ast.Name)}
-        if not (statement.lineno <= mutant.line <= (statement.end_lineno or 0) or used & stale):
+        if not (
+            statement.lineno <= mutant.line <= (statement.end_lineno or 0) or names_in(statement) & stale
+        ):
             continue
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         names = [target.id for target in targets if isinstance(target, ast.Name)]

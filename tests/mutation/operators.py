@@ -91,6 +91,7 @@ class Mutant:
         original: what hangs there.
         changed: what is to hang there.
         place: where.
+        at_import: whether an assignment of the module uses the function: any test of the module may see it.
     """
 
     line: int
@@ -102,6 +103,7 @@ class Mutant:
     original: Any
     changed: Any
     place: Place
+    at_import: bool
 
 
 def mutants(tree: ast.Module) -> Iterator[Mutant]:
@@ -113,14 +115,22 @@ def mutants(tree: ast.Module) -> Iterator[Mutant]:
         and isinstance(node.returns, ast.Name)
         and node.returns.id in _REFUSALS
     }
-    yield from _Walk(refusing).module(tree)
+    assignments = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)]
+    at_import = {name for node in assignments if node.value is not None for name in names_in(node.value)}
+    yield from _Walk(refusing, at_import).module(tree)
+
+
+def names_in(node: ast.AST) -> set[str]:
+    """Every name that stands in a piece of code."""
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
 
 
 class _Walk:
     """One walk over a module; remembers in which function and statement it is."""
 
-    def __init__(self, refusing: frozenset[str] | set[str]) -> None:
+    def __init__(self, refusing: frozenset[str] | set[str], at_import: set[str]) -> None:
         self._refusing = refusing
+        self._at_import = at_import
         self._names: list[str] = []
         self._kind = "module"
         self._statement: ast.stmt | None = None
@@ -162,6 +172,7 @@ class _Walk:
             original=node,
             changed=changed,
             place=place,
+            at_import=bool(self._names) and self._names[0] in self._at_import,
         )
 
     def _function(self, node: ast.FunctionDef) -> Iterator[Mutant]:

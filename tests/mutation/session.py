@@ -194,7 +194,7 @@ class MutationSession:
 
     def _tests(self, file: str, mutant: Mutant) -> list[int]:
         """Places of the tests to run."""
-        if mutant.kind == "code":
+        if mutant.kind == "code" and not mutant.at_import:
             wanted = set(self._executed.get((file, mutant.statement_line), ()))
             for line in range(mutant.line, mutant.end_line + 1):
                 wanted |= set(self._executed.get((file, line), ()))
