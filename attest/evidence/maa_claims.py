@@ -22,7 +22,6 @@ TDX_PROFILE: Final = "https://aka.ms/maa-eat-profile-tdxvm"
 
 _HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})+", re.ASCII)
 _MAX_SVN: Final = 2**16
-_MAX_HEX: Final = 256
 _BOOT_NO: Final = (
     "bootdebug-enabled",
     "flightsigning-enabled",
@@ -157,7 +156,7 @@ def _tdx(claims: dict[str, Any]) -> MaaTdx:
 
 def _bytes(claims: dict[str, Any], name: str, size: int) -> bytes:
     value = claims.get(name)
-    if not isinstance(value, str) or len(value) > _MAX_HEX or _HEX.fullmatch(value) is None:
+    if not isinstance(value, str) or _HEX.fullmatch(value) is None:
         raise Malformed("maa-fact", f"{name} is not hex", clause=CLAUSE)
     data = bytes.fromhex(value)
     if len(data) != size:

@@ -95,6 +95,23 @@ def test_a_saved_answer_and_a_warning_are_noted() -> None:
     noted = [row for row in checks if row.outcome is Outcome.NOTED]
     assert [row.name for row in noted] == ["NRAS nonce", "NRAS GPU-0 warning"]
     assert verified.devices[0].warning == noted[1].got == "old RIM?[2J"
+    for warning, shown in (("w" * 101, "w" * 100), ({"code": 1}, "not a text")):
+        assert judge(device(x_nvidia_attestation_warning=warning)).devices[0].warning == shown
+
+
+def test_texts_at_their_bounds() -> None:
+    """One character is a text, and so are a hundred."""
+    for text in ("x", "x" * 100):
+        assert judge(device(hwmodel=text)).devices[0].hardware_model == text
+
+
+def test_the_first_moment_and_the_first_end_of_all_tokens_count() -> None:
+    """A device's token may be older than the overall one, and end before it."""
+    moment = int(NOW.timestamp())
+    older = MockDevice("GPU-1", {"iat": moment - 60, "nbf": moment - 60, "exp": moment + 1800})
+    verified = judge(SERVICE.answer(NONCE, (MockDevice("GPU-0"), older, MockDevice("SWITCH-0")), now=NOW))
+    assert verified.issued_at == NOW - timedelta(minutes=1)
+    assert verified.not_after == NOW + timedelta(minutes=30)
 
 
 def test_the_verdict_ends_with_the_first_chain_that_ends() -> None:
@@ -105,7 +122,8 @@ def test_the_verdict_ends_with_the_first_chain_that_ends() -> None:
         "x-nvidia-cert-expiration-date": "2026-06-01T12:30:00Z",
     }
     answer = device(KIND_driver_rim_cert_chain=chain)
-    assert judge(answer).not_after == datetime(2026, 6, 1, 12, 30, tzinfo=UTC)
+    end = datetime(2026, 6, 1, 12, 30, tzinfo=UTC)
+    assert judge(answer).not_after == judge(answer, now=end).not_after == end
     late = refusal(lambda: judge(answer, now=datetime(2026, 6, 1, 12, 30, 1, tzinfo=UTC)))
     assert late.code == "nras-certificate-chain"
 
@@ -265,6 +283,7 @@ def test_the_overall_result_must_be_true(value: object) -> None:
         ({"eat_nonce": "00" * 32}, "nras-nonce"),
         ({"eat_nonce": NONCE.hex()[:62]}, "nras-nonce"),
         ({"eat_nonce": [NONCE.hex()]}, "nras-nonce"),
+        ({"eat_nonce": "zz" * 32}, "nras-nonce"),
         ({"eat_nonce": None}, "nras-nonce"),
         ({"submods": None}, "nras-submodules"),
         ({"submods": {}}, "nras-submodules"),
