@@ -65,6 +65,7 @@ def load_served_model(
     """
     # torch takes seconds to import: not before it is known that a model is wanted.
     from runtime.engine.chunked import ChunkedEngine, EngineSettings  # noqa: PLC0415
+    from runtime.guide.guides import Guides, vocabulary  # noqa: PLC0415
     from runtime.model.loaded import open_model  # noqa: PLC0415
     from runtime.model.tokenizer import IncrementalDecoder  # noqa: PLC0415
 
@@ -77,6 +78,7 @@ def load_served_model(
         base_model_digest=opened.base_model_digest,
         tokenizer_digest=opened.tokenizer_digest,
         created=int(time.time()),
+        guides=Guides(vocabulary(tokenizer.backend, tokenizer.eos_ids)),
     )
 
 

@@ -2,7 +2,7 @@
 
 Both sides read the same bytes with the same models, so what the gateway decided on is what the runtime runs.
 Strict types (``"16"`` is not a number, ``1`` is not true). A documented OpenAI parameter that cannot change
-what this runtime answers is accepted and ignored; one that would (tools, JSON mode, audio) is refused by
+what this runtime answers is accepted and ignored; one that would (audio, web search) is refused by
 name, because an answer without it would be taken for one with it; all others are unknown parameters.
 """
 
@@ -11,8 +11,12 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
+
+from attest.protocol import openai_forms as forms
+from attest.protocol.body import Body
+from attest.protocol.openai_forms import ResponseFormat, StructuredOutputs, ToolCalls, ToolChoice, Tools
 
 MAX_MESSAGES: Final = 2048
 MAX_PARTS: Final = 256
@@ -55,17 +59,6 @@ class InvalidBody(ValueError):
         super().__init__(f"{code}: {param}")
 
 
-class Body(BaseModel):
-    """Base of everything that comes from a caller: strict, frozen, and silent about its values."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
-    __str__ = __repr__
-
-
 class TextPart(Body):
     """A piece of a message's text."""
 
@@ -73,20 +66,35 @@ class TextPart(Body):
     text: str
 
 
-class Message(Body):
-    """One turn of a conversation."""
+Content = str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)]
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)]
+
+class Message(Body):
+    """One turn of a conversation. What the assistant called, and what a tool answered, are turns too."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Content | None = None
     name: Name | None = None
     refusal: str | None = None
+    tool_calls: ToolCalls | None = None
+    tool_call_id: Name | None = None
 
     @property
     def text(self) -> str:
         """The content as one string."""
-        if isinstance(self.content, str):
-            return self.content
+        if self.content is None or isinstance(self.content, str):
+            return self.content or ""
         return "".join(part.text for part in self.content)
+
+    @model_validator(mode="after")
+    def _check_role(self) -> Self:
+        if self.content is None and self.tool_calls is None:
+            raise PydanticCustomError("content_missing", "only tool_calls stand without content")
+        if self.tool_calls is not None and self.role != "assistant":
+            raise PydanticCustomError("rule", "tool_calls are the assistant's")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise PydanticCustomError("rule", "tool_call_id is for messages of role tool, which need it")
+        return self
 
 
 class StreamOptions(Body):
@@ -101,12 +109,6 @@ class StreamOptions(Body):
 
 
 _DEFAULT_STREAMING: Final = StreamOptions()
-
-
-class ResponseFormat(Body):
-    """Only free text: a format that is not enforced must not be promised."""
-
-    type: Literal["text"]
 
 
 class _Sampling(Body):
@@ -130,6 +132,14 @@ class _Sampling(Body):
     frequency_penalty: Penalty | None = None
     logit_bias: Annotated[dict[str, int], Field(max_length=0)] | None = None
     user: Annotated[str, Field(max_length=MAX_NAME)] | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+
+    @property
+    def formatted(self) -> bool:
+        """Whether the answer is held to a form."""
+        plain = self.response_format is None or self.response_format.type == "text"
+        return self.structured_outputs is not None or not plain
 
     @property
     def choices(self) -> int:
@@ -154,6 +164,14 @@ class _Sampling(Body):
             raise PydanticCustomError("rule", "stream_options is only allowed when stream is true")
         return self
 
+    @model_validator(mode="after")
+    def _check_form(self) -> Self:
+        if self.structured_outputs is not None and self.response_format is not None:
+            raise PydanticCustomError("rule", "structured_outputs and response_format exclude each other")
+        if self.ignore_eos and self.formatted:
+            raise PydanticCustomError("rule", "ignore_eos is only allowed for free text")
+        return self
+
 
 class ChatRequest(_Sampling):
     """``POST /v1/chat/completions``."""
@@ -162,15 +180,14 @@ class ChatRequest(_Sampling):
     max_completion_tokens: TokenLimit | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
-    response_format: ResponseFormat | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    tools: Tools | None = None
+    parallel_tool_calls: bool | None = None
     functions: Annotated[list[Any], Field(max_length=0)] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
+    tool_choice: ToolChoice | None = None
     function_call: Literal["none", "auto"] | None = None
     modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
     # Accepted and ignored: they change neither the answer nor what is promised about it.
     metadata: Metadata | None = None
-    parallel_tool_calls: bool | None = None
     prompt_cache_key: Annotated[str, Field(max_length=MAX_NAME)] | None = None
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
     reasoning_effort: Annotated[str, Field(max_length=16)] | None = None
@@ -193,6 +210,13 @@ class ChatRequest(_Sampling):
     def _check_logprobs(self) -> Self:
         if self.top_logprobs is not None and not self.logprobs:
             raise PydanticCustomError("rule", "top_logprobs is only allowed when logprobs is true")
+        return self
+
+    @model_validator(mode="after")
+    def _check_tools(self) -> Self:
+        forms.check_tools(self.tools or [], self.tool_choice)
+        if self.tools and (self.structured_outputs is not None or self.ignore_eos):
+            raise PydanticCustomError("rule", "tools exclude structured_outputs and ignore_eos")
         return self
 
 
@@ -253,8 +277,7 @@ REQUESTS: Final[Mapping[str, type[ChatRequest | CompletionRequest]]] = {
 UNSUPPORTED: Final = frozenset(
     {
         *("audio", "best_of", "echo", "function_call", "functions", "logit_bias", "modalities", "moderation"),
-        *("prediction", "prompt_cache_options", "response_format", "store", "suffix", "tool_call_id"),
-        *("tool_calls", "tool_choice", "tools", "web_search_options"),
+        *("prediction", "prompt_cache_options", "store", "suffix", "web_search_options"),
     }
 )
 """Documented OpenAI parameters that are refused unless they ask for what happens anyway."""
@@ -262,6 +285,7 @@ UNSUPPORTED: Final = frozenset(
 _UNIONS: Final = {
     "stop": f"a string or a list of at most {MAX_STOPS}, each of 1 to {MAX_STOP_CHARACTERS} characters",
     "content": "a string or a list of text parts; images, audio and files are not supported",
+    "tool_choice": "none, auto, required, or a function by its name, which must be among the tools",
     "prompt": f"a string, a list of token ids, or a list of at most {MAX_PROMPTS} of either, none empty",
 }
 """pydantic explains every arm of a union in turn; one sentence says more."""
@@ -294,6 +318,9 @@ def _explained(error: ErrorDetails) -> InvalidBody:
             code, message = "unknown_parameter", "The request has a parameter unknown to this API."
         case "missing":
             code, message = "missing_parameter", f"The parameter '{param}' is required."
+        case "content_missing":
+            param = f"{param}.content"
+            code, message = "missing_parameter", f"The parameter '{param}' is required."
         case _ if union := _last(location, _UNIONS):
             code, message = "invalid_value", f"'{param}' must be {_UNIONS[union]}."
         case _:
@@ -306,10 +333,12 @@ def _last(location: tuple[int | str, ...], names: Container[str]) -> str | None:
     return next((part for part in reversed(location) if isinstance(part, str) and part in names), None)
 
 
+_OWN: Final = (
+    *(ChatRequest, CompletionRequest, Message, TextPart, StreamOptions, ResponseFormat, StructuredOutputs),
+    *(forms.JsonSchema, forms.Tool, forms.Function, forms.ToolCall, forms.CalledFunction),
+)
 _OWN_NAMES: Final = frozenset(
-    name
-    for model in (ChatRequest, CompletionRequest, Message, TextPart, StreamOptions, ResponseFormat)
-    for name in model.model_fields
+    field.alias or name for model in _OWN for name, field in model.model_fields.items()
 )
 
 

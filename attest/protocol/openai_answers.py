@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class _Answer(BaseModel):
@@ -70,12 +70,28 @@ class CompletionLogprobs(_Answer):
     text_offset: list[int]
 
 
+class CalledFunction(_Answer):
+    """What is called; the arguments are JSON as text."""
+
+    name: str
+    arguments: str
+
+
+class AnswerCall(_Answer):
+    """A call of a function."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class AnswerMessage(_Answer):
     """The assistant's turn."""
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    tool_calls: list[AnswerCall] | None = None
 
 
 class ChatChoice(_Answer):
@@ -99,11 +115,28 @@ class ChatAnswer(_Answer):
     usage: Usage
 
 
+class FunctionDelta(_Answer):
+    """What a chunk adds to what is called."""
+
+    name: str | None = None
+    arguments: str
+
+
+class CallDelta(_Answer):
+    """What a chunk adds to a call; id, type and name come with its first."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionDelta
+
+
 class Delta(_Answer):
     """What a chunk adds."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    tool_calls: list[CallDelta] | None = None
 
 
 class ChunkChoice(_Answer):

@@ -39,6 +39,7 @@ ROOTS = (
         (
             "runtime.serve",
             "runtime.engine.chunked",
+            "runtime.guide.guides",
             "runtime.model.loaded",
             "runtime.model.gguf_file",
             "runtime.model.safetensors_folder",

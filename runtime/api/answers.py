@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from attest.protocol.openai import StreamOptions
@@ -15,6 +16,7 @@ from runtime.api.exchange import Exchange
 from runtime.api.generation import Piece
 from runtime.api.logprobs import CompletionLogprobs, chat_entry
 from runtime.api.served import ServedModel
+from runtime.api.tool_calls import CallDelta
 from runtime.engine.base import TokenOutput
 
 DONE = b"data: [DONE]\n\n"
@@ -128,14 +130,16 @@ class ChatWriter:
 
     def event(self, piece: Piece) -> bytes:
         """The first event of a choice says who speaks."""
-        delta: dict[str, str] = {}
+        delta: dict[str, Any] = {}
         if piece.index not in self._begun:
             self._begun.add(piece.index)
             delta = {"role": "assistant", "content": piece.text}
         elif piece.text:
             delta = {"content": piece.text}
-        elif piece.finish_reason is None and not self._logprobs:
+        elif piece.finish_reason is None and not self._logprobs and not piece.calls:
             return b""
+        if piece.calls:
+            delta["tool_calls"] = [_call_delta(call) for call in _joined(piece.calls)]
         reason = "null" if piece.finish_reason is None else f'"{piece.finish_reason}"'
         logprobs = to_json(self._entries([piece])) if self._logprobs else "null"
         return self._head.event(
@@ -153,7 +157,7 @@ class ChatWriter:
         choices = [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": _text(own), "refusal": None},
+                "message": _message(own),
                 "logprobs": self._entries(own) if self._logprobs else None,
                 "finish_reason": own[-1].finish_reason,
             }
@@ -230,6 +234,43 @@ def _by_choice(pieces: Iterable[Piece]) -> list[tuple[int, list[Piece]]]:
     for piece in pieces:
         choices.setdefault(piece.index, []).append(piece)
     return sorted(choices.items())
+
+
+def _message(pieces: list[Piece]) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": _text(pieces), "refusal": None}
+    if calls := _joined(call for piece in pieces for call in piece.calls):
+        message["content"] = message["content"] or None
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in calls
+        ]
+    return message
+
+
+def _joined(deltas: Iterable[CallDelta]) -> list[CallDelta]:
+    """One delta per call."""
+    joined: dict[int, CallDelta] = {}
+    for delta in deltas:
+        before = joined.get(delta.index)
+        arguments = delta.arguments if before is None else before.arguments + delta.arguments
+        joined[delta.index] = replace(before or delta, arguments=arguments)
+    return list(joined.values())
+
+
+def _call_delta(call: CallDelta) -> dict[str, Any]:
+    function = {"arguments": call.arguments}
+    if call.name is None:
+        return {"index": call.index, "function": function}
+    return {
+        "index": call.index,
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, **function},
+    }
 
 
 def _text(pieces: list[Piece]) -> str:

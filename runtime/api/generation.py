@@ -10,16 +10,20 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from attest.protocol.openai import ChatRequest, CompletionRequest
 from runtime.api.errors import context_exceeded
 from runtime.api.exchange import Exchange
-from runtime.api.served import ServedModel
+from runtime.api.served import CompiledForm, ServedModel
 from runtime.api.text_stream import TextStream
+from runtime.api.tool_calls import CallDelta, CallReader
 from runtime.engine.base import FinishReason, GenerateRequest, SamplingParams, TokenOutput
 
 _QUEUED_PIECES = 64
 """Pieces of all choices that may wait for a slow reader before the engines' generators wait too."""
+
+Ending = FinishReason | Literal["tool_calls"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -31,12 +35,14 @@ class Piece:
         text: to show; often empty.
         output: the token, for its log-probabilities; None if it has no place among them (end of sequence).
         finish_reason: None while the choice goes on.
+        calls: what was added to calls of functions.
     """
 
     index: int
     text: str
     output: TokenOutput | None
-    finish_reason: FinishReason | None
+    finish_reason: Ending | None
+    calls: Sequence[CallDelta] = ()
 
     def __repr__(self) -> str:
         return f"Piece({self.index}, {len(self.text)} characters, {self.finish_reason})"
@@ -49,6 +55,7 @@ class Plan:
     index: int
     request: GenerateRequest
     stops: tuple[str, ...]
+    functions: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"Plan({self.index}, {self.request!r})"
@@ -61,8 +68,19 @@ def plans(
     served: ServedModel,
     exchange: Exchange,
     request_id: str,
+    form: CompiledForm | None = None,
+    functions: frozenset[str] = frozenset(),
 ) -> list[Plan]:
     """One plan per prompt and answer, in the order of their index; counts the prompts' tokens.
+
+    Args:
+        request: what was asked.
+        prompts: its tokens.
+        served: the model.
+        exchange: what is counted.
+        request_id: of the whole.
+        form: that each answer is held to.
+        functions: that each answer may call.
 
     Raises:
         ApiError: ``context_length_exceeded``, with the numbers.
@@ -81,8 +99,9 @@ def plans(
                 prompt_token_ids=tuple(prompt),
                 params=replace(params, seed=seed),
                 label_domain=exchange.label_id,
+                guide=None if form is None else form.guide(),
             )
-            result.append(Plan(index, generate, request.stops))
+            result.append(Plan(index, generate, request.stops, functions))
     return result
 
 
@@ -100,16 +119,22 @@ def run(plans: Sequence[Plan], served: ServedModel, exchange: Exchange) -> Async
 async def _run_one(plan: Plan, served: ServedModel, exchange: Exchange) -> AsyncGenerator[Piece]:
     hidden = served.tokenizer.eos_ids
     stream = TextStream(served.new_decoder(), plan.stops, hidden)
+    reader = CallReader(plan.functions) if plan.functions else None
     async with aclosing(served.engine.generate(plan.request)) as outputs:
         async for output in outputs:
             exchange.completion_tokens += 1
-            reason = output.finish_reason
+            reason: Ending | None = output.finish_reason
             text = stream.feed(output.token_id, last=reason is not None)
             if stream.stopped:
                 reason = "stop"
+            calls: Sequence[CallDelta] = ()
+            if reader is not None:
+                text, calls = reader.feed(text, last=reason is not None)
+                if reason == "stop" and reader.complete:
+                    reason = "tool_calls"
             if reason is not None:
                 exchange.finished(reason)
-            yield Piece(plan.index, text, None if output.token_id in hidden else output, reason)
+            yield Piece(plan.index, text, None if output.token_id in hidden else output, reason, calls)
             if stream.stopped:
                 return
 

@@ -22,7 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from attest.protocol import openai, openapi, paths
 from attest.protocol.openai import ChatRequest, CompletionRequest, InvalidBody
-from runtime.api import generation
+from runtime.api import forms, generation
 from runtime.api.answers import DONE, ChatWriter, CompletionWriter, Writer, error_event, to_json
 from runtime.api.asgi import BodyTooLarge, ClientGone, header, read_body, respond
 from runtime.api.errors import ApiError, internal_error
@@ -142,9 +142,15 @@ class InnerApp:
         send: Send,
         exchange: Exchange,
     ) -> None:
-        request_id = uuid.uuid4().hex
+        form = await forms.compiled(request, self._served, tenant=exchange.tenant)
         plans = generation.plans(
-            request, prompts, served=self._served, exchange=exchange, request_id=request_id
+            request,
+            prompts,
+            served=self._served,
+            exchange=exchange,
+            request_id=uuid.uuid4().hex,
+            form=form,
+            functions=forms.callable_names(request) if isinstance(request, ChatRequest) else frozenset(),
         )
         exchange.model = self._served.name
         async with aclosing(generation.run(plans, self._served, exchange)) as pieces:

@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 from attest.protocol.openai import ChatRequest, CompletionRequest
 from attest.refusal import Refused
+from runtime.api import forms
 from runtime.api.errors import ApiError
 from runtime.api.served import Tokenizer
 
@@ -33,13 +34,14 @@ class Prompts:
         Raises:
             ApiError: the model's template does not take this conversation.
         """
-        messages = [
-            {"role": "system" if message.role == "developer" else message.role, "content": message.text}
-            for message in request.messages
-        ]
+        messages, tools = forms.messages(request), forms.tools(request)
         characters = sum(len(message["content"]) for message in messages)
+        if tools or any("tool_calls" in message for message in messages):
+            characters = _LONG_TEXT  # schemas, as long as they like
         try:
-            return await self._tokenise(lambda: self._tokenizer.encode_chat(messages), characters)
+            return await self._tokenise(
+                lambda: self._tokenizer.encode_chat(messages, tools=tools or None), characters
+            )
         except Refused as error:  # e.g. a template that wants roles to alternate
             raise ApiError(
                 HTTPStatus.BAD_REQUEST,

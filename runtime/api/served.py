@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from runtime.api.text_stream import Decoder
-from runtime.engine.base import Engine
+from runtime.engine.base import Engine, TokenGuide
+from runtime.guide.form import Form
 
 
 class Tokenizer(Protocol):
@@ -24,11 +25,27 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text."""
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> list[int]:
         """Token ids of the prompt that asks for the assistant's next message."""
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Text of tokens; bytes that are no UTF-8 come out as U+FFFD."""
+
+
+class CompiledForm(Protocol):
+    """A form that answers can be held to (``runtime.guide``)."""
+
+    def guide(self) -> TokenGuide:
+        """A guide for one answer."""
+
+
+class Guides(Protocol):
+    """Compiles forms (``runtime.guide.guides``)."""
+
+    async def compiled(self, form: Form, *, tenant: str) -> CompiledForm:
+        """The form; raises ``FormRefused`` if it cannot be enforced."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,6 +59,7 @@ class ServedModel:
         base_model_digest: of the weights.
         tokenizer_digest: of tokenizer and chat template.
         created: when it was loaded, seconds since 1970.
+        guides: hold answers to a form; None if the engine obeys none.
     """
 
     engine: Engine
@@ -50,6 +68,7 @@ class ServedModel:
     base_model_digest: str
     tokenizer_digest: str
     created: int
+    guides: Guides | None = None
 
     def __repr__(self) -> str:
         return f"ServedModel({self.name}, {self.base_model_digest})"

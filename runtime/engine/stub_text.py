@@ -22,7 +22,12 @@ class ByteTokenizer:
         """The bytes of ``text``."""
         return list(text.encode("utf-8", "replace"))
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,  # noqa: ARG002 - the protocol's; a stub calls nothing
+    ) -> list[int]:
         """Each message as ``role: content`` and a line end; then ``assistant: ``."""
         lines = [f"{message['role']}: {message['content']}\n" for message in messages]
         return self.encode("".join([*lines, "assistant: "]))

@@ -11,13 +11,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from jinja2 import Template, TemplateError
+from jinja2 import Template, TemplateError, meta
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from attest.refusal import Malformed, Refused
+from runtime.model.tool_prompt import CALL_OPEN, speaks_of_calls, spelled_out
 
 MAX_TEMPLATE = 1 << 17
+_XML_CALL = "<function="
+"""Some templates write calls in a form of XML between the same tags."""
 
 
 class ChatTemplate:
@@ -42,20 +45,39 @@ class ChatTemplate:
         environment.globals["raise_exception"] = _refuse
         try:
             self._template: Template = environment.from_string(source)
+            free = meta.find_undeclared_variables(environment.parse(source))
         except TemplateError as error:
             raise Malformed("chat-template-syntax") from error
         self._special_tokens = dict(special_tokens)
+        self.takes_tools = "tools" in free and CALL_OPEN in source and _XML_CALL not in source
+        """Whether it describes functions, and has calls written as JSON between the tags we read."""
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool) -> str:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str:
         """The prompt's text.
+
+        Args:
+            messages: as the OpenAI API has them, each with a content, the arguments of calls parsed.
+            add_generation_prompt: end where the assistant's next message begins.
+            tools: functions that may be called, as the same API has them. A template that does not take
+                them gets them in words (``tool_prompt``), as it gets calls and results.
 
         Raises:
             Refused: ``chat-template-refused`` if the template does not take this conversation, e.g. for
                 the order of its roles or the type of a content.
         """
+        conversation = [dict(message) for message in messages]
+        if not self.takes_tools and (tools or speaks_of_calls(conversation)):
+            conversation, tools = spelled_out(conversation, tools), None
         try:
             return self._template.render(
-                messages=[dict(message) for message in messages],
+                messages=conversation,
+                tools=None if tools is None else list(tools),
                 add_generation_prompt=add_generation_prompt,
                 **self._special_tokens,
             )

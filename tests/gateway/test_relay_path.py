@@ -178,7 +178,7 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], int, str]] = {
     "wrong type": ({"json": {**CHAT, "max_tokens": "16"}}, 400, "invalid_type"),
     "out of range": ({"json": {**CHAT, "temperature": 3}}, 400, "invalid_value"),
     "unknown": ({"json": {**CHAT, "temprature": 1}}, 400, "unknown_parameter"),
-    "tools": ({"json": {**CHAT, "tools": [{}]}}, 400, "unsupported_parameter"),
+    "functions": ({"json": {**CHAT, "functions": [{}]}}, 400, "unsupported_parameter"),
     "form": ({"data": {"a": "b"}}, 415, "unsupported_media_type"),
     "compressed": (
         {"content": b"{}", "headers": {"content-type": "application/json", "content-encoding": "gzip"}},

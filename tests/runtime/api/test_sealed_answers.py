@@ -253,7 +253,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("POST", {**QUESTION, "temperature": "hot"}, 400, "invalid_type"),
     ("POST", {**QUESTION, "temperature": 3}, 400, "invalid_value"),
     ("POST", {**QUESTION, "colour": "red"}, 400, "unknown_parameter"),
-    ("POST", {**QUESTION, "tools": [{}]}, 400, "unsupported_parameter"),
+    ("POST", {**QUESTION, "functions": [{}]}, 400, "unsupported_parameter"),
     ("POST", {"model": "stub"}, 400, "missing_parameter"),
     ("GET", QUESTION, 405, "method_not_allowed"),
 ]
