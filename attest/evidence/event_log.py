@@ -24,7 +24,6 @@ _SPEC_ID: Final = b"Spec ID Event03\x00"
 _NO_ACTION: Final = 3
 _SHA384: Final = 0x000C
 _DIGEST_SIZES: Final = {0x0004: 20, 0x000B: 32, 0x000C: 48, 0x000D: 64, 0x0012: 32}
-_MAX_ALGORITHMS: Final = 8
 _NO_MORE: Final = 0xFFFFFFFF
 
 
@@ -112,10 +111,8 @@ def _header(reader: Reader) -> dict[int, int]:
         raise Malformed("event-log-header", "not a crypto-agile log", offset=0, clause=CLAUSE)
     body.take(8)  # platform class, versions, size of a pointer: nothing here depends on them
     count = body.uint_le(4)
-    if count > _MAX_ALGORITHMS:
-        raise Malformed("event-log-header", f"{count} algorithms", clause=CLAUSE)
-    sizes = {}
-    for _ in range(count):
+    sizes: dict[int, int] = {}
+    for _ in range(count):  # ends with the first that is unknown or there already, after five at the latest
         algorithm, size = body.uint_le(2), body.uint_le(2)
         if algorithm in sizes or _DIGEST_SIZES.get(algorithm) != size:
             raise Malformed("event-log-header", f"algorithm {algorithm:#06x} of {size} bytes", clause=CLAUSE)

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from attest import strict_json
 from attest.evidence.bundle import (
     MAX_BUNDLE_BYTES,
-    MAX_REPORT_BYTES,
     MAX_TOKEN_BYTES,
     Bundle,
     VerdictToken,
 )
 from attest.evidence.bundle_collateral import MAX_CERTIFICATE_BYTES, MAX_CRL_BYTES
+from attest.evidence.bundle_cpu import MAX_REPORT_BYTES
 from attest.evidence.cpu import SnpCollateral, SnpEvidence
 from attest.evidence.device import DeviceEvidence, NvidiaCollateral
 from attest.evidence.gpu import MAX_CHAIN_BYTES, MAX_OCSP_BYTES, MAX_RIM_BYTES, GpuEvidence
@@ -108,6 +108,9 @@ def test_the_document_is_the_documented_one() -> None:
     }
 
 
+AZURE = {"kind": "azure-snp", "hcl_report": "", "quote": "", "signature": "", "pcrs": "A" * 1024}
+
+
 @pytest.mark.parametrize(
     ("document", "code", "exit_code"),
     [
@@ -147,6 +150,13 @@ def test_the_document_is_the_documented_one() -> None:
         (_document(cpu={"kind": "tdx", "quote": "", "event_log": None}), "bundle-not-canonical", 30),
         (_document(cpu={"kind": "tdx", "quote": ""}), "bundle-members", 30),
         (_document(cpu={"kind": "sgx", "quote": ""}), "cpu-evidence-kind", 20),
+        (_document(cpu={**AZURE, "pcrs": "AAAA"}), "bundle-truncated", 30),
+        (_document(cpu={**AZURE, "pcrs": _too_long(24 * 32)}), "bundle-too-large", 30),
+        (_document(cpu={**AZURE, "hcl_report": _too_long(2600)}), "bundle-too-large", 30),
+        (_document(cpu={**AZURE, "quote": _too_long(1024)}), "bundle-too-large", 30),
+        (_document(cpu={**AZURE, "signature": _too_long(512)}), "bundle-too-large", 30),
+        (_document(cpu={**AZURE, "event_log": None}), "bundle-members", 30),
+        (_document(cpu=AZURE, collateral=dict.fromkeys(("snp", "tdx", "nvidia"))), "bundle-members", 30),
         (_nvidia(rims=[]), "bundle-members", 30),
         (_nvidia(rims={"a/b": ""}), "bundle-members", 30),
         (_nvidia(rims={"": ""}), "bundle-members", 30),

@@ -36,6 +36,7 @@ def test_every_kind_of_entry() -> None:
         {VCEK: b"vcek", VLEK: b"vlek", ASK: b"ask", ARK: b"ark", CRL: b"crl", STRANGER: b"?"}
     )
     parsed = CertificateTable.parse(table + bytes(100))
+    assert CertificateTable.parse(table) == parsed, "the last may end with the table"
     assert parsed == CertificateTable(b"vcek", b"vlek", b"ask", b"ark", b"crl")
     assert repr(parsed) == "CertificateTable(vcek, vlek, ask, ark, crl)"
 
@@ -43,6 +44,13 @@ def test_every_kind_of_entry() -> None:
 def test_nothing_offered() -> None:
     """A host may offer no table, or an empty one."""
     assert CertificateTable.parse(b"") == CertificateTable.parse(bytes(24)) == CertificateTable()
+
+
+def test_the_largest_tables() -> None:
+    """Sixty-four entries, and half a mebibyte."""
+    strangers = {bytes([number]) * 16: b"x" for number in range(1, 64)}
+    assert CertificateTable.parse(certificate_table({**strangers, CRL: b"crl"})).crl == b"crl"
+    assert CertificateTable.parse(bytes(MAX_TABLE_BYTES)) == CertificateTable()
 
 
 def test_identifiers_are_in_text_order() -> None:

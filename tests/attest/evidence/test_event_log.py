@@ -53,6 +53,53 @@ def test_several_algorithms() -> None:
         replay_event_log(header + ENTRY)
 
 
+def test_every_algorithm_has_its_size() -> None:
+    """Five are known (TCG algorithm registry); each digest has the length of its algorithm."""
+    known = ((0x0004, 20), (0x000B, 32), (0x000C, 48), (0x000D, 64), (0x0012, 32))
+    digests = b"".join(
+        number.to_bytes(2, "little") + (DIGEST if number == 0x000C else bytes(size)) for number, size in known
+    )
+    entry = ENTRY[:8] + (5).to_bytes(4, "little") + digests + ENTRY[-8:]
+    assert replay_event_log(log_header(known) + entry) == replay_event_log(log_header() + ENTRY)
+    for place, (number, size) in enumerate(known):
+        wrong = (*known[:place], (number, size + 1), *known[place + 1 :])
+        with pytest.raises(Malformed, match="event-log-header"):
+            replay_event_log(log_header(wrong))
+
+
+def test_what_the_vendor_adds_to_the_header() -> None:
+    """It is stepped over, and nothing stands behind it."""
+    header = log_header()
+
+    def with_vendor(tail: bytes) -> bytes:
+        body = header[32:-1] + tail
+        return header[:28] + len(body).to_bytes(4, "little") + body + ENTRY
+
+    assert replay_event_log(with_vendor(b"\x03abc")) == replay_event_log(header + ENTRY)
+    with pytest.raises(Malformed, match="event-log-trailing-bytes"):
+        replay_event_log(with_vendor(b"\x03abcd"))
+
+
+def test_where_a_refusal_points() -> None:
+    """At the entry, at its digests, behind the end."""
+    start = len(log_header())
+    for log, code, offset in (
+        (log_header() + ENTRY + log_entry(9, DIGEST, b""), "event-log-register", start + len(ENTRY)),
+        (log_header() + ENTRY[:12] + b"\x0b" + ENTRY[13:], "event-log-digests", start + 8),
+        (log_header() + b"\xff" * 4 + ENTRY, "event-log-filler", start + 4),
+        (bytes(64), "event-log-header", 0),
+    ):
+        with pytest.raises(Malformed) as refusal:
+            EventLog.parse(log)
+        assert (refusal.value.code, refusal.value.offset) == (code, offset)
+
+
+def test_the_facts_of_an_entry() -> None:
+    """As they stand in the log."""
+    (event,) = EventLog.parse(log_header() + log_entry(4, DIGEST, b"x", event_type=0x80000001)).events
+    assert (event.register, event.event_type, event.digest, event.data) == (3, 0x80000001, DIGEST, b"x")
+
+
 @pytest.mark.parametrize(
     ("log", "kind", "code"),
     [
@@ -72,6 +119,8 @@ def test_several_algorithms() -> None:
         (log_header() + log_entry(0, DIGEST, b"data"), Malformed, "event-log-register"),
         (log_header() + bytes(4) + ENTRY, Malformed, "event-log-digests"),
         (log_header() + b"\xff" * 8 + ENTRY, Malformed, "event-log-filler"),
+        (log_header() + ENTRY + b"X" * 8, Malformed, "event-log-truncated"),
+        (bytes(MAX_EVENT_LOG_BYTES), Malformed, "event-log-header"),
         (bytes(MAX_EVENT_LOG_BYTES + 1), Malformed, "event-log-too-large"),
     ],
 )
