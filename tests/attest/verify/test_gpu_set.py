@@ -13,7 +13,7 @@ from attest.collateral.nvidia import NvidiaRoots
 from attest.mock.nvidia import MockGpuVendor
 from attest.mock.nvidia_report import MockGpu
 from attest.refusal import Refused
-from attest.verify.gpu_set import verify_gpu_set
+from attest.verify.gpu_set import require_one_set, verify_gpu_set
 from attest.verify.nvidia import VerifiedGpu
 from tests.simulators.genuine_nvidia import SUMMER_2025, complete
 from tests.simulators.gpu_world import GPU_PDIS, NONCE, NOW, SWITCH_PDIS, GpuWorld, board
@@ -89,6 +89,23 @@ def test_what_is_no_closed_board(edit: Edit, code: str, gpu_world: GpuWorld) -> 
     assert refusal.value.code == code
     if code.startswith("gpu-set") and code != "gpu-set-size":
         assert (checks.rows[-1].name, checks.rows[-1].outcome) == ("GPU set", Outcome.REFUSED)
+
+
+def test_the_largest_set(gpu_world: GpuWorld) -> None:
+    """Thirty-two devices are looked at, one more is not."""
+    device = (gpu_world.evidence(), gpu_world.collateral())
+    for count, code in ((32, "gpu-set-device-repeated"), (33, "gpu-set-size")):
+        with pytest.raises(Refused, match=code):
+            verify_gpu_set([device] * count, gpu_world.roots, nonce=NONCE, now=NOW, checks=CheckList())
+
+
+def test_a_switch_without_an_identity(gpu_world: GpuWorld) -> None:
+    """Links that lead nowhere known are not links to it."""
+    devices = verify(gpu_world, board(gpus=2, switches=1))
+    nameless = replace(devices[2], own_pdi=None)
+    gpus = [replace(gpu, pdis=frozenset({None})) for gpu in devices[:2]]  # type: ignore[arg-type]  # the point
+    with pytest.raises(Refused, match="gpu-set-switches"):
+        require_one_set([*gpus, nameless])
 
 
 def test_protected_gpus_need_their_switches(gpu_world: GpuWorld) -> None:

@@ -95,6 +95,9 @@ def test_every_step_has_its_row(gpu_world: GpuWorld) -> None:
     ends = {row.name: row.expires for row in checks if row.expires is not None}
     assert set(ends) == {"GPU certificate chain", "GPU golden values", "GPU revocation"}
     assert verified.not_after == ends["GPU revocation"] == min(ends.values())
+    assert next(row.got for row in checks if row.name == "GPU golden values") == (
+        f"mock, signed, for {PLAIN.driver_version} and {PLAIN.vbios_version}"
+    )
 
 
 def test_nonce_is_ours_or_not_asked(gpu_world: GpuWorld) -> None:
