@@ -185,6 +185,22 @@ def test_reference_values_that_want_something_else(
     assert _code(_verified(mock_world), tighten(_reference(mock_world))) == code
 
 
+def test_an_azure_vm_is_judged_by_both_tables(azure_world: MockWorld) -> None:
+    """The hardware's values and the boot's; a guest on the hardware itself is another kind."""
+    verified = verify_bundle(azure_world.answer(NONCE), nonce=NONCE, roots=azure_world.trust(), now=NOW)
+    reference = _reference(azure_world)
+    boot = reference.azure
+    assert boot is not None
+    another = replace(reference, azure=replace(boot, pcrs={4: frozenset({"00" * 32})}))
+    other_paravisor = _snp(reference, measurements=frozenset({"00" * 48}))
+    runtime = appraise(verified, reference, now=NOW)
+    assert (runtime.tee, runtime.measurement) == ("azure-snp", verified.cpu.measurement)
+    assert _code(verified, replace(reference, azure=None)) == "tee-not-accepted"
+    assert _code(verified, other_paravisor) == "snp-measurement-not-accepted"
+    assert _code(verified, another) == "azure-pcr"
+    assert appraise(verified, replace(reference, azure=replace(boot, pcrs={4: boot.pcrs[4]})), now=NOW)
+
+
 def test_the_mock_needs_both_files(mock_world: MockWorld) -> None:
     """P8: the trust file alone is not enough, nor are the reference values alone."""
     trusted = _verified(mock_world)
@@ -262,7 +278,7 @@ def test_a_providers_key(mock_world: MockWorld, mock_keys: MockKeys) -> None:
     reference = _snp(reference, measurements=frozenset({snp.launch.measurement.hex()}))
     assert _code(verified, reference) == "snp-signing-key-not-accepted"
     accepted = _snp(reference, signing_keys=frozenset({"vlek"}), csp_ids=frozenset({PROVIDER}))
-    appraise(verified, accepted, now=NOW)
+    assert "cloud provider" in {row.name for row in appraise(verified, accepted, now=NOW).checks}
     assert _code(verified, _snp(accepted, csp_ids=frozenset({"CN=another"}))) == "snp-csp-not-accepted"
 
 

@@ -153,7 +153,8 @@ def test_a_line_is_named_in_either_case(devices: Devices, accepted: GpuReference
 
 def test_identities_of_all_devices(devices: Devices, accepted: GpuReference) -> None:
     """Where identities are named, all of them are, switches' too."""
-    named = replace(accepted, ueids=frozenset(device.ueid for device in devices))
-    assert _code(devices, named) is None
+    named, checks = replace(accepted, ueids=frozenset(device.ueid for device in devices)), CheckList()
+    judge_gpus(devices, named, checks)
+    assert [row.name for row in checks].count("device identity") == len(devices)
     fewer = replace(accepted, ueids=frozenset(device.ueid for device in devices[:-1]))
     assert _code(devices, fewer) == "gpu-ueid-not-accepted"
