@@ -44,6 +44,10 @@ def test_forms_of_each_architecture(arch: str, gpu_vendor: MockGpuVendor) -> Non
 def test_values_by_hand() -> None:
     """The last digest (Hopper), and the first of the list (Blackwell), with short and long lengths."""
     assert GpuLeaf.parse(certificate((DICE_FWID_OID, b"anything" + HEAD + FWID)), NAME).fwid == FWID
+    longest = (HEAD + FWID).rjust(4096, b"\x00")
+    assert GpuLeaf.parse(certificate((DICE_FWID_OID, longest)), NAME).fwid == FWID
+    with pytest.raises(Malformed, match="gpu-leaf-fwid"):
+        GpuLeaf.parse(certificate((DICE_FWID_OID, b"\x00" + longest)), NAME)
     fwids = b"\xa6\x7e" + HEAD + FWID + HEAD + bytes(48)
     short = b"\x30\x81\x83" + b"\x80\x01x" + fwids
     assert GpuLeaf.parse(certificate((DICE_TCB_INFO_OID, short)), NAME).fwid == FWID
