@@ -86,6 +86,19 @@ def _exchange(module: types.ModuleType, tree: ast.Module, mutant: Mutant) -> Non
             function.__code__ = other.__code__
         if mutant.kind == "default":
             function.__defaults__, function.__kwdefaults__ = other.__defaults__, other.__kwdefaults__
+    if mutant.kind == "default":
+        _exchange_constants(module, scratch)
+
+
+def _exchange_constants(module: types.ModuleType, scratch: types.ModuleType) -> None:
+    """Text and numbers that hang at the classes themselves."""
+    for name, kind in vars(module).items():
+        if not isinstance(kind, type) or kind.__module__ != module.__name__:
+            continue
+        for attribute, value in list(vars(kind).items()):
+            other = vars(getattr(scratch, name)).get(attribute)
+            if isinstance(value, str | int | bytes) and not attribute.startswith("__") and other != value:
+                setattr(kind, attribute, other)
 
 
 def _functions(members: dict[str, Any], module: str, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -50,6 +50,12 @@ def test_refusals(change: dict[str, Any], code: str) -> None:
     assert refusal.value.code == code
 
 
+def test_the_largest_documents() -> None:
+    """The bounds belong to what is accepted."""
+    largest = replace(GOOD, tcb_info=" " * (96 * 1024), pck_crl=bytes(64 * 1024))
+    assert TdxCollateral.from_members(largest.as_members()) == largest
+
+
 def test_strict_json() -> None:
     """Missing members, a doubled one, and more bytes than any collateral has."""
     for name in DOCUMENT:

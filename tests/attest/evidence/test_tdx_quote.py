@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from attest.evidence.tdx import TdxQuote
 from attest.evidence.tdx_attributes import KEY_LOCKER, PERFMON, PROTECTION_KEYS, SEPT_VE_DISABLE
 from attest.evidence.tdx_evidence import MAX_QUOTE_BYTES
-from attest.evidence.tdx_signature import pem_certificates
+from attest.evidence.tdx_signature import QeReport, pem_certificates
 from attest.mock.tdx import MockTdxVendor
 from attest.mock.tdx_quote import MockTdLaunch
 from attest.refusal import Malformed, Refused, Unsupported
@@ -121,6 +121,54 @@ def test_refusals(quote: bytes, kind: type[Refused], code: str) -> None:
         TdxQuote.parse(quote)
     assert refusal.value.code == code
     assert type(refusal.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("quote", "offset", "reason"),
+    [
+        (changed(QUOTE, 48 + 120, b"\x02"), 48 + 120, "reserved bits"),
+        (changed(QUOTE, AUTHENTICATION, bytes(32)), 0, "quote"),
+        (changed(QUOTE, CERTIFICATION + 6 + 384, bytes(32)), 128 + 6 + 384, "QE report"),
+        (QUOTE + b"\x01", len(QUOTE), "bytes other than zero"),
+    ],
+)
+def test_where_a_refusal_points(quote: bytes, offset: int, reason: str) -> None:
+    """At the field, counted from the start of the quote or of its signature data."""
+    with pytest.raises(Malformed) as refusal:
+        TdxQuote.parse(quote)
+    assert (refusal.value.offset, refusal.value.reason) == (offset, reason)
+
+
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+@pytest.mark.parametrize("place", [AUTHENTICATION, AUTHENTICATION + 32])
+@pytest.mark.parametrize(("number", "fits"), [(0, False), (1, True), (ORDER - 1, True), (ORDER, False)])
+def test_numbers_of_a_signature(place: int, number: int, fits: bool) -> None:
+    """From 1 to the curve's order less one (FIPS 186-5 section 6.4.2)."""
+    quote = changed(QUOTE, place, number.to_bytes(32, "big"))
+    if fits:
+        assert TdxQuote.parse(quote).trimmed == quote
+        return
+    with pytest.raises(Malformed, match="tdx-signature-range"):
+        TdxQuote.parse(quote)
+
+
+def test_the_largest_quote() -> None:
+    """Padded up to the bound, and its chain up to its own."""
+    assert TdxQuote.parse(QUOTE.ljust(MAX_QUOTE_BYTES, b"\x00")).trimmed == QUOTE
+    chain = b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----".ljust(12 * 1024, b"\n")
+    assert pem_certificates(chain) == (b"\x00",)
+    with pytest.raises(Malformed, match="tdx-pck-pem"):
+        pem_certificates(chain + b"\n")
+
+
+def test_a_report_of_a_quoting_enclave_has_one_size() -> None:
+    """A byte more is no report."""
+    QeReport.parse(bytes(384))
+    for size, code in ((383, "tdx-quote-truncated"), (385, "tdx-quote-trailing-bytes")):
+        with pytest.raises(Malformed, match=code):
+            QeReport.parse(bytes(size))
 
 
 @pytest.mark.parametrize(
