@@ -81,6 +81,16 @@ def test_strings_have_one_form(text: str, world: SnpWorld) -> None:
         parse(world, world.extensions() | {"2": bytes.fromhex(text)})
 
 
+def test_strings_at_their_bounds(world: SnpWorld) -> None:
+    """One character to 127, from the space to the tilde."""
+    for text in ("~", " ", "x" * 127):
+        der = b"\x16" + bytes([len(text)]) + text.encode()
+        assert parse(world, world.extensions() | {"2": der}).product_name == text
+    for byte in (0x1F, 0x7F, 0x80):
+        with pytest.raises(Malformed, match="printable"):
+            parse(world, world.extensions() | {"2": bytes([0x16, 1, byte])})
+
+
 @pytest.mark.parametrize("size", [0, 8, 10, 63, 65, 67])
 def test_other_lengths_of_hwid(size: int, world: SnpWorld) -> None:
     """64 raw or 66 wrapped; Turin's lengths do not pass for Genoa."""
