@@ -43,8 +43,8 @@ What the figures do not say:
   quicker ones, and no more than three seconds of tests in all. A property tries at most 30 examples.
 - Each change is made alone, and is of one of the kinds above; a check that was never written is not found.
 
-A test kills only if it fails twice, in two processes, and passes in a third without the change, so that a
-test that fails now and then scores nothing. Time is the processor's, not the clock's: a pause of the machine
+A test kills only if it fails twice, and passes in another process without the change, so that a test that
+fails now and then scores nothing. Time is the processor's, not the clock's: a pause of the machine
 kills no mutant.
 
 Score = killed / (all - equivalent). A mutant that runs on for ever is killed; one that cannot even be

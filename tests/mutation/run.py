@@ -26,6 +26,9 @@ LEFT_OUT: Final = ("channel", "protocol", "keyrelease", "mock", "collateral", "a
 BIT_FLIPS: Final = "not bit_flips and not every_bit and not flipped_bit"
 """Those are killers of everything and teach nothing about a missing test; they are also the slowest."""
 
+FAST: Final = ("--assert=plain", "--tb=no")
+"""Nobody reads why a test failed."""
+
 
 def main() -> int:
     """Run, and write the report; 1 if a survivor has no reason or a module is below the bar."""
@@ -40,9 +43,10 @@ def main() -> int:
         modules = [ROOT / module for module in options.modules or _all_modules()]
         traced = [ROOT / module for module in _all_modules()]
         session = MutationSession(modules, traced, again=options.again)
-        arguments = ["-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--no-header", "tests/attest"]
+        plain = ["-q", "-s", "-p", "no:randomly", "-p", "no:cacheprovider", "--no-header", *FAST]
+        ignored = [f"--ignore=tests/attest/{name}" for name in LEFT_OUT]
         code = pytest.main(
-            [*arguments, "-s", "-k", BIT_FLIPS, *(f"--ignore=tests/attest/{name}" for name in LEFT_OUT)],
+            [*plain, "tests/attest", "-k", BIT_FLIPS, *ignored],
             plugins=[session],
         )
         if code:

@@ -76,6 +76,8 @@ class MutationSession:
         for item in self._items:
             _do_not_shrink(item)
         self._baseline(session)
+        gc.collect()
+        gc.freeze()  # so that children share what they only read
         for path in self._modules:
             self._module(path, session)
         session._setupstate.teardown_exact(None)
@@ -183,12 +185,10 @@ class MutationSession:
             outcome, place = _in_child(mutated, [self._items[each] for each in tests], session)
             if place is None:
                 return outcome
-            killer = tests[place]
-            again, _ = _in_child(mutated, [self._items[killer]], session)
-            if again == KILLED and self._is_sound(mutated, killer, session):
-                self._kills[killer] += 1
+            if self._is_sound(mutated, tests[place], session):
+                self._kills[tests[place]] += 1
                 return KILLED
-            report.say(f"does not count: {self._items[killer].nodeid}")
+            report.say(f"does not count, for it fails without a mutant: {self._items[tests[place]].nodeid}")
             del tests[place]
         return SURVIVED
 
@@ -272,16 +272,19 @@ def _be_the_mutant(mutated: Mutated, tests: list[pytest.Item], session: pytest.S
     except BaseException:  # noqa: BLE001 - whatever it is, no test could have run
         os._exit(3)
     for place, test in enumerate(tests):
-        try:
-            session._setupstate.teardown_exact(test)
-            following = tests[(place + 1) % len(tests)]
-            failed = any(each.failed for each in runtestprotocol(test, log=False, nextitem=following))
-        except BaseException:  # noqa: BLE001 - a fixture that can no longer be made is a failure too
-            failed = True
-        if failed:
+        following = tests[(place + 1) % len(tests)]
+        if _fails(test, following, session) and _fails(test, following, session):
             os.write(told, str(place).encode())
             os._exit(1)
     os._exit(0)
+
+
+def _fails(test: pytest.Item, following: pytest.Item, session: pytest.Session) -> bool:
+    try:
+        session._setupstate.teardown_exact(test)
+        return any(each.failed for each in runtestprotocol(test, log=False, nextitem=following))
+    except BaseException:  # noqa: BLE001 - a fixture that can no longer be made is a failure too
+        return True
 
 
 def _do_not_shrink(item: pytest.Item) -> None:
