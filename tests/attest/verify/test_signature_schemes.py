@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest.mock.snp_certificates import name
@@ -109,6 +109,15 @@ def test_spellings_of_pss(spelling: str, mock_keys: MockKeys) -> None:
     for tail in (algorithm + bits + b"\x00", algorithm + bits[:-1], algorithm + bits[1:], b"\x00" + bits):
         with pytest.raises(Refused, match="x-algorithm"):
             verify(tail)
+
+
+def test_keys_without_a_size(mock_keys: MockKeys) -> None:
+    """A key of a kind that has none is another key, not an error."""
+    edwards = ed25519.Ed25519PrivateKey.generate()
+    issuer = issued(edwards, mock_keys.ark, hashes.SHA384())
+    leaf = issued(mock_keys.chip, mock_keys.ark, hashes.SHA384())
+    for verify in (verify_pss, verify_p256, verify_p384):
+        assert code_of(verify, leaf, issuer) == "x-key"
 
 
 @pytest.mark.parametrize(
