@@ -21,6 +21,7 @@ from attest import ear
 from attest.accepted.forms import CLAUSE
 from attest.checks import Check, CheckList
 from attest.evidence.cpu import CpuKind
+from attest.judge.azure import judge_vtpm
 from attest.judge.gpu import judge_count, judge_gpus
 from attest.judge.one_of import one_of
 from attest.judge.runtime import judge_keyset, judge_statement
@@ -31,6 +32,7 @@ from attest.reference import ReferenceValues, Vendor
 from attest.refusal import Refused
 from attest.statement import Statement
 from attest.trust import TrustRoots
+from attest.verify.azure import VerifiedAzureSnp
 from attest.verify.bundle import VerifiedEvidence
 from attest.verify.nvidia import VerifiedGpu
 from attest.verify.quorum import TokenKeys, require_quorum
@@ -59,9 +61,9 @@ class AttestedRuntime:
         keyset_digest: their name; the audience of request tokens.
         bundle_digest: the evidence's name in an archive.
         vendor: who made the CPU: ``amd``, ``intel`` or ``mock``.
-        tee: ``snp`` or ``tdx``.
+        tee: ``snp``, ``tdx`` or ``azure-snp``.
         product: the CPU, for people.
-        measurement: what was launched: launch digest or MRTD, 96 hex digits.
+        measurement: what was launched: launch digest (on Azure the paravisor's) or MRTD, 96 hex digits.
         devices: the GPUs and switches beside it, in the statement's order.
         nonce: the nonce that was answered; None makes the verdict one about a saved file.
         reference_name: the appraisal policy, for people.
@@ -238,10 +240,14 @@ def _named(file: ReferenceValues | TrustRoots) -> str:
 
 def _judge_cpu(verified: VerifiedEvidence, reference: ReferenceValues, checks: CheckList) -> None:
     detail = verified.cpu.detail
-    accepted = {"snp": reference.snp, "tdx": reference.tdx}
+    on_snp = "snp" if reference.azure is None else "azure-snp"
+    accepted = {on_snp: reference.snp, "tdx": reference.tdx}
     kinds = [kind for kind, part in accepted.items() if part is not None]
     one_of(checks, "tee-not-accepted", "kind of TEE", verified.cpu.kind, kinds)
-    if isinstance(detail, VerifiedSnp) and reference.snp is not None:
+    if isinstance(detail, VerifiedAzureSnp) and reference.snp is not None and reference.azure is not None:
+        judge_snp(detail.snp, reference.snp, checks)
+        judge_vtpm(detail.vtpm, reference.azure, checks)
+    elif isinstance(detail, VerifiedSnp) and reference.snp is not None:
         judge_snp(detail, reference.snp, checks)
     elif isinstance(detail, VerifiedTdx) and reference.tdx is not None:
         judge_tdx(detail, verified.cpu.event_log, reference.tdx, checks)

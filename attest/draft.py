@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, cast, get_args
 
+from attest.accepted.azure import AzureReference
 from attest.accepted.gpu import GpuArch, GpuReference
 from attest.accepted.runtime import RuntimeReference
 from attest.accepted.snp import SnpReference
@@ -19,6 +20,7 @@ from attest.evidence.snp_tcb import TcbVersion
 from attest.reference import ReferenceValues
 from attest.refusal import Refused
 from attest.statement import Statement
+from attest.verify.azure import VerifiedAzureSnp, VerifiedVtpm
 from attest.verify.bundle import VerifiedEvidence
 from attest.verify.nvidia import VerifiedGpu
 from attest.verify.snp import VerifiedSnp
@@ -53,14 +55,17 @@ def draft_reference(verified: VerifiedEvidence, draft: Draft, *, now: datetime) 
         Refused: ``draft-revoked-platform`` for a platform that no values can accept.
     """
     detail, is_mock = verified.cpu.detail, verified.cpu.vendor == "mock"
+    azure = detail if isinstance(detail, VerifiedAzureSnp) else None
+    hardware = detail.snp if isinstance(detail, VerifiedAzureSnp) else detail
     return ReferenceValues(
         name=draft.name,
         not_after=(now + timedelta(days=draft.days)).replace(microsecond=0),
         max_evidence_age=MAX_EVIDENCE_AGE,
         vendors=frozenset({verified.cpu.vendor}),
         mock=verified.roots.mock if is_mock else None,
-        snp=_snp(detail) if isinstance(detail, VerifiedSnp) else None,
-        tdx=_tdx(detail, verified.cpu.event_log) if isinstance(detail, VerifiedTdx) else None,
+        snp=_snp(hardware) if isinstance(hardware, VerifiedSnp) else None,
+        tdx=_tdx(hardware, verified.cpu.event_log) if isinstance(hardware, VerifiedTdx) else None,
+        azure=None if azure is None else _azure(azure.vtpm),
         gpu=_gpu(verified.devices) if verified.devices else None,
         runtime=_runtime(verified.statement),
     )
@@ -87,6 +92,13 @@ def _snp(snp: VerifiedSnp) -> SnpReference:
         require_revocation_list=snp.revocation_checked,
         min_guest_svn=report.guest_svn,
         min_tcb={snp.product: _lesser(snp.reported_tcb, snp.launch_tcb)},
+    )
+
+
+def _azure(vtpm: VerifiedVtpm) -> AzureReference:
+    return AzureReference(
+        pcrs={index: frozenset({value.hex()}) for index, value in vtpm.pcrs.items()},
+        require_secure_boot=vtpm.runtime.secure_boot,
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self, cast
 
 from attest import digest, strict_json, strict_toml
+from attest.accepted.azure import AzureReference
 from attest.accepted.forms import CLAUSE, one_of, require_some
 from attest.accepted.gpu import GpuReference
 from attest.accepted.quorum import QuorumReference
@@ -49,6 +50,8 @@ class ReferenceValues:
         mock: the mock vendors' roots, exactly if ``mock`` is among the vendors (P8).
         snp: SEV-SNP values; None accepts no SEV-SNP guest.
         tdx: TDX values; None accepts no TDX guest.
+        azure: of Azure's vTPM, beside ``snp``; with them a VM on Azure's paravisor is accepted, and no guest
+            that stands on the hardware itself.
         gpu: values of NVIDIA devices; None accepts no runtime that has any.
         runtime: statement values.
         quorum: second verdicts that must agree; None asks for none.
@@ -64,6 +67,7 @@ class ReferenceValues:
     mock: MockRoots | None = None
     snp: SnpReference | None = None
     tdx: TdxReference | None = None
+    azure: AzureReference | None = None
     gpu: GpuReference | None = None
     runtime: RuntimeReference
     quorum: QuorumReference | None = None
@@ -74,6 +78,8 @@ class ReferenceValues:
             raise _wrong("vendors and mock disagree")
         if self.snp is None and self.tdx is None:
             raise Malformed("reference-empty", "neither snp nor tdx", clause=CLAUSE)
+        if self.azure is not None and self.snp is None:
+            raise _wrong("azure judges a vTPM on SEV-SNP, and there is no table snp")
         for vendor, part in (("amd", self.snp), ("intel", self.tdx)):
             if vendor in self.vendors and part is None:
                 raise _wrong(f"vendors names {vendor}, and its table is absent")
@@ -109,6 +115,7 @@ class ReferenceValues:
             mock=MockRoots.read(top.table("mock")) if "mock" in top else None,
             snp=SnpReference.read(top.table("snp")) if "snp" in top else None,
             tdx=TdxReference.read(top.table("tdx")) if "tdx" in top else None,
+            azure=AzureReference.read(top.table("azure")) if "azure" in top else None,
             gpu=GpuReference.read(top.table("gpu")) if "gpu" in top else None,
             runtime=RuntimeReference.read(top.table("runtime")),
             quorum=QuorumReference.read(top.table("quorum")) if "quorum" in top else None,
@@ -129,7 +136,7 @@ class ReferenceValues:
         """The file's values; what is absent in the file is absent here."""
         parts = {
             name: part.values()
-            for name in ("mock", "snp", "tdx", "gpu", "runtime", "quorum")
+            for name in ("mock", "snp", "tdx", "azure", "gpu", "runtime", "quorum")
             if (part := getattr(self, name)) is not None
         }
         return {

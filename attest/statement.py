@@ -59,6 +59,18 @@ def gpu_nonce(nonce: str, keyset_digest: str) -> bytes:
     ).digest()
 
 
+def vtpm_nonce(data: bytes) -> bytes:
+    """The 32 bytes that a vTPM's quote carries where hardware carries ``report_data`` itself.
+
+    A TPM takes no more than the longest digest that it knows (TPM 2.0 part 2, TPM2B_DATA), and Azure's knows
+    none of 64 bytes for sure.
+
+    Args:
+        data: what ``report_data`` returned.
+    """
+    return hashlib.sha256(b"sealgate-vtpm-nonce-v1" + data).digest()
+
+
 def checked_nonce(nonce: Any) -> str:
     """``nonce`` if it is 64 lower-case hex digits.
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from attest.attesters.base import AttesterFailure
-from attest.evidence.hcl import HclReport
+from attest.evidence.cpu import AzureSnpEvidence, CpuKind, SnpCollateral
+from attest.evidence.hcl import REPORT_DATA_SIZE, HclReport
 from attest.evidence.tpm import DIGEST_SIZE, MAX_EXTRA_DATA, PCR_COUNT, QuoteFacts, TpmQuote
 from attest.refusal import Refused
+from attest.statement import vtpm_nonce
 
 HCL_REPORT_INDEX: Final = "0x01400001"
 ATTESTATION_KEY: Final = "0x81000003"
@@ -143,3 +145,34 @@ class AzureAttester:
             raise AttesterFailure("the vTPM answered another question")
         pcrs = tuple(values[place : place + DIGEST_SIZE] for place in range(0, len(values), DIGEST_SIZE))
         return AzureEvidence(hcl_report, TpmQuote(message, signature, pcrs))
+
+
+class AzureSnpAttester:
+    """The seam of a runtime in an Azure confidential VM on SEV-SNP.
+
+    The chip's certificate is not in the guest: the verifier looks it up, or is given it here.
+
+    Args:
+        tpm: the vTPM.
+        collateral: certificates to hand on.
+    """
+
+    kind: Final[CpuKind] = "azure-snp"
+
+    def __init__(self, tpm: Tpm | None = None, collateral: SnpCollateral | None = None) -> None:
+        self._attester = AzureAttester(tpm)
+        self._collateral = collateral or SnpCollateral(None)
+
+    def cpu_evidence(self, report_data: bytes) -> AzureSnpEvidence:
+        """The paravisor's report, and a quote that carries the digest of ``report_data``.
+
+        Raises:
+            AttesterFailure: as ``AzureAttester.evidence``, and for a VM on other hardware.
+            ValueError: ``report_data`` is not 64 bytes.
+        """
+        if len(report_data) != REPORT_DATA_SIZE:
+            raise ValueError(f"report_data has {REPORT_DATA_SIZE} bytes")
+        evidence = self._attester.evidence(vtpm_nonce(report_data))
+        if HclReport.parse(evidence.hcl_report).kind != "snp":
+            raise AttesterFailure("this Azure VM does not stand on SEV-SNP")
+        return AzureSnpEvidence(evidence.hcl_report, evidence.quote, self._collateral)

@@ -24,9 +24,10 @@ from attest.collateral.nvidia import NvidiaRoots, nvidia_device_root
 from attest.collateral.source import CollateralSource
 from attest.collateral.tdx import TdxCollateral, intel_root, signed_text
 from attest.evidence.bundle import Bundle
-from attest.evidence.cpu import SnpEvidence
+from attest.evidence.cpu import AzureSnpEvidence, SnpCollateral, SnpEvidence
 from attest.evidence.device import DeviceEvidence, NvidiaCollateral
 from attest.evidence.gpu_facts import GpuFacts
+from attest.evidence.hcl import HclReport
 from attest.evidence.pck import PckPlatform
 from attest.evidence.pem import read_certificates
 from attest.evidence.snp import SnpReport
@@ -63,20 +64,22 @@ def complete(bundle: Bundle, source: CollateralSource, now: datetime) -> Bundle:
     """
     cpu = bundle.cpu
     if isinstance(cpu, SnpEvidence):
-        bundle = replace(bundle, cpu=_snp(cpu, source, now))
+        bundle = replace(bundle, cpu=replace(cpu, collateral=_snp(cpu.report, cpu.collateral, source, now)))
+    elif isinstance(cpu, AzureSnpEvidence):
+        report = HclReport.parse(cpu.hcl_report).hardware_report
+        bundle = replace(bundle, cpu=replace(cpu, collateral=_snp(report, cpu.collateral, source, now)))
     else:
         bundle = replace(bundle, cpu=_tdx(cpu, source, now))
     return replace(bundle, nvidia=_nvidia(bundle, source, now))
 
 
-def _snp(cpu: SnpEvidence, source: CollateralSource, now: datetime) -> SnpEvidence:
-    known = cpu.collateral
+def _snp(data: bytes, known: SnpCollateral, source: CollateralSource, now: datetime) -> SnpCollateral:
     if known.ark is not None:
-        return cpu
-    report = SnpReport.parse(cpu.report)
+        return known
+    report = SnpReport.parse(data)
     kind = report.signing_key
     if kind == "none":
-        return cpu
+        return known
     product = report.product or _product_of(known.leaf)
     leaf = known.leaf
     if leaf is None:
@@ -85,7 +88,7 @@ def _snp(cpu: SnpEvidence, source: CollateralSource, now: datetime) -> SnpEviden
         tcb = TcbVersion.parse(report.reported_tcb, product)
         leaf = source.get(items.vcek(product, report.chip_id, tcb), now)
     crl = _preferred(items.amd_crl(product, kind), known.crl, source, now)
-    return replace(cpu, collateral=replace(known, leaf=leaf, crl=crl))
+    return replace(known, leaf=leaf, crl=crl)
 
 
 def _product_of(leaf: bytes | None) -> Product:

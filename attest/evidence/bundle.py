@@ -3,7 +3,8 @@
     {"format": "sealgate-bundle-v1",
      "statement": b64, "keyset": b64,                           canonical JSON, as bytes
      "cpu": {"kind": "snp", "report": b64}
-          | {"kind": "tdx", "quote": b64, "event_log": b64|null},
+          | {"kind": "tdx", "quote": b64, "event_log": b64|null}
+          | {"kind": "azure-snp", "hcl_report", "quote", "signature", "pcrs": b64},
      "devices": [{"kind", "index", "arch", "report": b64, "certificate_chain": b64}, ...],
      "collateral": {"snp": {"leaf", "intermediate", "ark", "crl": b64|null} | null,
                     "tdx": {the nine documents} | null,
@@ -23,9 +24,9 @@ from typing import Any, Final, Literal, get_args
 
 from attest import strict_json
 from attest.evidence import bundle_collateral as collateral
-from attest.evidence.cpu import CpuEvidence, SnpEvidence
+from attest.evidence import bundle_cpu
+from attest.evidence.cpu import CpuEvidence
 from attest.evidence.device import DeviceEvidence, NvidiaCollateral
-from attest.evidence.tdx_evidence import MAX_EVENT_LOG_BYTES, MAX_QUOTE_BYTES, TdxEvidence
 from attest.refusal import Malformed, Unsupported
 from attest.statement import MAX_DEVICES
 
@@ -36,17 +37,12 @@ MAX_BUNDLE_BYTES: Final = 4 * 1024 * 1024
 MAX_PARTS: Final = 128 * 1024
 """Commas and opening brackets in the document, those in the texts of Intel's documents too."""
 
-MAX_REPORT_BYTES: Final = 4 * 1024
-"""A SEV-SNP report is 1184 bytes."""
-
 MAX_TOKEN_BYTES: Final = 256 * 1024
 CLAUSE: Final = "docs/reference/bundle-format.md"
 
 TokenKind = Literal["nras", "maa"]
 
 _MEMBERS: Final = frozenset({"format", "statement", "keyset", "cpu", "devices", "collateral", "tokens"})
-_SNP_MEMBERS: Final = frozenset({"kind", "report"})
-_TDX_MEMBERS: Final = frozenset({"kind", "quote", "event_log"})
 _TOKEN_MEMBERS: Final = frozenset({"kind", "token"})
 
 
@@ -108,7 +104,7 @@ class Bundle:
                 "format": FORMAT,
                 "statement": strict_json.b64encode(self.statement),
                 "keyset": strict_json.b64encode(self.keyset),
-                "cpu": _cpu_members(self.cpu),
+                "cpu": bundle_cpu.members(self.cpu),
                 "devices": [device.as_members() for device in self.devices],
                 "collateral": collateral.members(self.cpu, self.nvidia),
                 "tokens": [
@@ -137,7 +133,7 @@ class Bundle:
         bundle = cls(
             statement=_decode(members["statement"], MAX_BUNDLE_BYTES),
             keyset=_decode(members["keyset"], MAX_BUNDLE_BYTES),
-            cpu=_cpu(members["cpu"], parts),
+            cpu=bundle_cpu.read(members["cpu"], parts),
             devices=tuple(
                 map(DeviceEvidence.from_members, _list(members["devices"], MAX_DEVICES, "devices"))
             ),
@@ -155,28 +151,6 @@ def _require_few_parts(data: bytes) -> None:
     parts = sum(map(data.count, (b",", b"[", b"{")))
     if parts > MAX_PARTS:
         raise Malformed("bundle-members", f"{parts} parts, at most {MAX_PARTS}", clause=CLAUSE)
-
-
-def _cpu_members(cpu: CpuEvidence) -> dict[str, str | None]:
-    if isinstance(cpu, SnpEvidence):
-        return {"kind": cpu.kind, "report": strict_json.b64encode(cpu.report)}
-    event_log = None if cpu.event_log is None else strict_json.b64encode(cpu.event_log)
-    return {"kind": cpu.kind, "quote": strict_json.b64encode(cpu.quote), "event_log": event_log}
-
-
-def _cpu(value: Any, parts: collateral.Parts) -> CpuEvidence:
-    if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
-        raise Malformed("bundle-members", "cpu.kind is not a string", clause=CLAUSE)
-    if value["kind"] == "snp":
-        if parts.snp is None:
-            raise Malformed("bundle-members", "no collateral for cpu.kind", clause=CLAUSE)
-        cpu = strict_json.members_exactly(value, _SNP_MEMBERS, name="bundle")
-        return SnpEvidence(_decode(cpu["report"], MAX_REPORT_BYTES), parts.snp)
-    if value["kind"] == "tdx":
-        cpu = strict_json.members_exactly(value, _TDX_MEMBERS, name="bundle")
-        event_log = None if cpu["event_log"] is None else _decode(cpu["event_log"], MAX_EVENT_LOG_BYTES)
-        return TdxEvidence(_decode(cpu["quote"], MAX_QUOTE_BYTES), parts.tdx, event_log)
-    raise Unsupported("cpu-evidence-kind", CLAUSE, expected="snp or tdx", got="another kind")
 
 
 def _token(value: Any) -> VerdictToken:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from attest import strict_json
-from attest.evidence.cpu import CpuEvidence, SnpCollateral, SnpEvidence
+from attest.evidence.cpu import AzureSnpEvidence, CpuEvidence, SnpCollateral, SnpEvidence
 from attest.evidence.device import NvidiaCollateral
 from attest.evidence.gpu import MAX_OCSP_BYTES, MAX_RIM_BYTES
 from attest.evidence.tdx_evidence import TdxCollateral
@@ -38,7 +38,7 @@ class Parts:
 def members(cpu: CpuEvidence, nvidia: NvidiaCollateral | None) -> dict[str, Any]:
     """The form that ``read`` reads."""
     by_kind: dict[str, Any] = dict.fromkeys(_MEMBERS)
-    if isinstance(cpu, SnpEvidence):
+    if isinstance(cpu, SnpEvidence | AzureSnpEvidence):
         by_kind["snp"] = _snp_members(cpu.collateral)
     elif cpu.collateral is not None:
         by_kind["tdx"] = cpu.collateral.as_members()

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from attest.evidence.tdx_evidence import TdxEvidence
+from attest.evidence.tpm import TpmQuote
 
-CpuKind = Literal["snp", "tdx"]
+CpuKind = Literal["snp", "tdx", "azure-snp"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -53,5 +54,25 @@ class SnpEvidence:
         return f"SnpEvidence(report {len(self.report)} bytes, {self.collateral!r})"
 
 
-CpuEvidence = SnpEvidence | TdxEvidence
+@dataclass(frozen=True, slots=True, repr=False)
+class AzureSnpEvidence:
+    """One Azure confidential VM's answer to one ``report_data``.
+
+    Args:
+        hcl_report: of the paravisor, with the SEV-SNP report made at boot inside.
+        quote: of the vTPM, over all PCRs and ``vtpm_nonce(report_data)``.
+        collateral: as of ``SnpEvidence``.
+    """
+
+    kind: ClassVar[CpuKind] = "azure-snp"
+
+    hcl_report: bytes
+    quote: TpmQuote
+    collateral: SnpCollateral
+
+    def __repr__(self) -> str:
+        return f"AzureSnpEvidence(report {len(self.hcl_report)} bytes, {self.quote!r}, {self.collateral!r})"
+
+
+CpuEvidence = SnpEvidence | TdxEvidence | AzureSnpEvidence
 """What any CPU TEE hands over; ``kind`` chooses the verifier."""

@@ -15,9 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest import strict_json
-from attest.evidence.cpu import CpuEvidence, SnpEvidence
+from attest.evidence.cpu import AzureSnpEvidence, CpuEvidence
+from attest.evidence.tdx_evidence import TdxEvidence
 from attest.evidence.tokens import MAX_TOKEN_BYTES
-from attest.refusal import Malformed, Refused
+from attest.refusal import Malformed, Refused, Unsupported
 
 API_VERSION: Final = "2025-06-01"
 CLAUSE: Final = "Azure Attestation REST API, Attestation"
@@ -44,10 +45,13 @@ def attestation_request(
         chain: DER certificates above a SEV-SNP chip's own.
 
     Raises:
+        Unsupported: ``key-release-evidence`` for a paravisor's report: the service takes it by another way.
         Refused: ``key-release-leaf`` for a report without the chip's certificate.
     """
     data = {"data": strict_json.b64url_encode(runtime_data), "dataType": "JSON"}
-    if not isinstance(evidence, SnpEvidence):
+    if isinstance(evidence, AzureSnpEvidence):
+        raise Unsupported("key-release-evidence", CLAUSE, expected="a raw report", got=evidence.kind)
+    if isinstance(evidence, TdxEvidence):
         return "TdxVm", {"quote": strict_json.b64url_encode(evidence.quote), "runtimeData": data}
     leaf = evidence.collateral.leaf
     if leaf is None:

@@ -85,6 +85,7 @@ def export_rules(
         issuer: the instance of Azure Attestation.
         policy_hashes: accepted policies of that instance.
         kind: ``azurevm`` for guests of Azure that attest through their vTPM, ``raw`` for hardware reports.
+            What ``reference`` accepts through a vTPM only gets no rule for raw reports.
 
     Raises:
         Malformed: ``release-policy-form``.
@@ -95,11 +96,12 @@ def export_rules(
         accepted = _Accepted(
             "sevsnpvm", "snp", "measurements", reference.snp.measurements, reference.snp.values()
         )
-        rules.append(_rule(accepted, issuer, policy_hashes, kind, unsaid))
+        on_snp = kind if reference.azure is None else "azurevm"
+        rules.append(_rule(accepted, issuer, policy_hashes, on_snp, unsaid))
     if reference.tdx is not None:
         accepted = _Accepted("tdxvm", "tdx", "mrtds", reference.tdx.mrtds, reference.tdx.values())
         rules.append(_rule(accepted, issuer, policy_hashes, kind, unsaid))
-    unsaid += ["gpu"] if reference.gpu is not None else []
+    unsaid += [name for name in ("azure", "gpu") if getattr(reference, name) is not None]
     return Exported(tuple(rules), tuple(unsaid))
 
 

@@ -27,6 +27,9 @@ from attest.evidence.tpm import PCR_COUNT, TpmQuote
 from attest.mock.snp_report import MockLaunch
 from attest.mock.vendor import MockVendor
 
+IMAGE_PCR: Final = 11
+"""Where a unified kernel image is measured (systemd-stub)."""
+
 _KEY_BITS: Final = 2048
 _REPORT_TYPES: Final[dict[HardwareKind, int]] = {"snp": 2, "tdx": 4}
 
@@ -44,12 +47,14 @@ class MockAzureCvm:
         vendor: makes the hardware report.
         launch: what the hardware report says of the guest.
         pcrs: how the VM booted.
+        secure_boot: what the paravisor says of it.
         key: the vTPM's attestation key.
     """
 
     vendor: MockVendor
     launch: MockLaunch = field(default_factory=MockLaunch)
     pcrs: tuple[bytes, ...] = field(default_factory=default_pcrs)
+    secure_boot: bool = True
     key: rsa.RSAPrivateKey = field(default_factory=lambda: rsa.generate_private_key(65537, _KEY_BITS))
 
     def __repr__(self) -> str:
@@ -68,7 +73,7 @@ class MockAzureCvm:
         }
         configuration = {
             "console-enabled": True,
-            "secure-boot": True,
+            "secure-boot": self.secure_boot,
             "tpm-enabled": True,
             "vmUniqueId": "00000000-0000-4000-8000-000000000000",
         }

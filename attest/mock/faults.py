@@ -10,11 +10,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from attest.mock.lies import about_devices, about_snp, about_tdx, about_the_statement
+from attest.mock.lies import about_azure, about_devices, about_snp, about_tdx, about_the_statement
 from attest.mock.lies.catalogue import Fault, Lie
 from attest.mock.world import MockWorld
 
-_CATALOGUES: Final = (about_the_statement.lie, about_snp.lie, about_tdx.lie, about_devices.lie)
+_CATALOGUES: Final = (
+    about_the_statement.lie,
+    about_snp.lie,
+    about_tdx.lie,
+    about_azure.lie,
+    about_devices.lie,
+)
 
 # What a channel fault does, once the channel stands
 _CHANNEL_FAULTS: Final = (

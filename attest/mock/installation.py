@@ -6,11 +6,13 @@ both ask here, each for itself, so the one does not take the other's word.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Final
 
 from attest.evidence.cpu import CpuKind
-from attest.mock.machine import MockBoard, MockCpu, MockMachine, MockSnpCpu, MockTdxCpu
+from attest.mock.azure import IMAGE_PCR, MockAzureCvm, default_pcrs
+from attest.mock.machine import MockAzureCpu, MockBoard, MockCpu, MockMachine, MockSnpCpu, MockTdxCpu
 from attest.mock.measure import measure_sources
 from attest.mock.nvidia import MockGpuVendor
 from attest.mock.nvidia_board import devices_of
@@ -43,4 +45,13 @@ def installed_machine(home: Path, tee: CpuKind = "snp", gpus: int = 0) -> MockMa
 def _cpu(folder: Path, tee: CpuKind) -> MockCpu:
     if tee == "snp":
         return MockSnpCpu(MockVendor.load_or_create(folder), MockLaunch(measurement=measure_sources()))
+    if tee == "azure-snp":
+        return MockAzureCpu(MockAzureCvm(MockVendor.load_or_create(folder), pcrs=_booted()))
     return MockTdxCpu(MockTdxVendor.load_or_create(folder), MockTdLaunch(mrtd=measure_sources()))
+
+
+def _booted() -> tuple[bytes, ...]:
+    """A boot whose image is the sources that run: on Azure the hardware measures the paravisor alone."""
+    pcrs = default_pcrs()
+    image = hashlib.sha256(measure_sources()).digest()
+    return (*pcrs[:IMAGE_PCR], image, *pcrs[IMAGE_PCR + 1 :])

@@ -10,15 +10,17 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import ClassVar, Final, TypedDict
 
+from attest.accepted.azure import AzureReference
 from attest.accepted.gpu import GpuMode, GpuReference
 from attest.accepted.snp import SnpReference
 from attest.accepted.tdx import TdxReference
 from attest.attesters.base import NO_DEVICES, DeviceAnswers
-from attest.evidence.cpu import CpuKind, SnpEvidence
+from attest.evidence.cpu import AzureSnpEvidence, CpuKind, SnpEvidence
 from attest.evidence.device import DeviceEvidence, NvidiaCollateral
 from attest.evidence.gpu_facts import GpuFacts
 from attest.evidence.spdm import SpdmReport
 from attest.evidence.tdx_evidence import TdxEvidence
+from attest.mock.azure import MockAzureCvm
 from attest.mock.nvidia import MockGpuVendor
 from attest.mock.nvidia_report import MockGpu
 from attest.mock.snp_report import MockLaunch
@@ -27,6 +29,7 @@ from attest.mock.tdx_documents import MockTcb
 from attest.mock.tdx_quote import MockTdLaunch
 from attest.mock.vendor import MockVendor
 from attest.reference import Vendor
+from attest.statement import vtpm_nonce
 from attest.trust import MockRoots
 
 
@@ -93,7 +96,40 @@ class MockTdxCpu:
         )
 
 
-MockCpu = MockSnpCpu | MockTdxCpu
+@dataclass(frozen=True, slots=True)
+class MockAzureCpu:
+    """An Azure confidential VM on the mock vendor's chip.
+
+    Args:
+        cvm: its paravisor and vTPM.
+    """
+
+    kind: ClassVar[CpuKind] = "azure-snp"
+
+    cvm: MockAzureCvm
+
+    @property
+    def vendor(self) -> MockVendor:
+        """Signs the hardware report."""
+        return self.cvm.vendor
+
+    def evidence(self, report_data: bytes, now: datetime | None = None) -> AzureSnpEvidence:
+        """Report, quote and chain; ``now`` is when the revocation list is issued, None is the clock."""
+        collateral = self.vendor.collateral(self.cvm.launch.tcb, now=now)
+        return AzureSnpEvidence(self.cvm.hcl_report(), self.cvm.quote(vtpm_nonce(report_data)), collateral)
+
+    def reference(self) -> SnpReference:
+        """Values that accept exactly this paravisor."""
+        return MockSnpCpu(self.vendor, self.cvm.launch).reference()
+
+    def boot_reference(self) -> AzureReference:
+        """Values that accept exactly this boot."""
+        return AzureReference(
+            pcrs={index: frozenset({value.hex()}) for index, value in enumerate(self.cvm.pcrs)}
+        )
+
+
+MockCpu = MockSnpCpu | MockTdxCpu | MockAzureCpu
 
 
 class ReferenceParts(TypedDict):
@@ -103,6 +139,7 @@ class ReferenceParts(TypedDict):
     mock: MockRoots
     snp: SnpReference | None
     tdx: TdxReference | None
+    azure: AzureReference | None
     gpu: GpuReference | None
 
 
@@ -188,8 +225,9 @@ class MockMachine:
         return {
             "vendors": frozenset({"mock"}),
             "mock": self.roots(),
-            "snp": cpu.reference() if isinstance(cpu, MockSnpCpu) else None,
+            "snp": cpu.reference() if isinstance(cpu, MockSnpCpu | MockAzureCpu) else None,
             "tdx": cpu.reference() if isinstance(cpu, MockTdxCpu) else None,
+            "azure": cpu.boot_reference() if isinstance(cpu, MockAzureCpu) else None,
             "gpu": None if board is None else board.reference(),
         }
 
@@ -197,7 +235,7 @@ class MockMachine:
         """The roots that this machine's evidence stands under, and no others."""
         cpu, board = self.cpu, self.board
         return MockRoots(
-            ark_sha256=cpu.vendor.ark_sha256 if isinstance(cpu, MockSnpCpu) else None,
+            ark_sha256=None if isinstance(cpu, MockTdxCpu) else cpu.vendor.ark_sha256,
             tdx_root_sha256=cpu.vendor.root_sha256 if isinstance(cpu, MockTdxCpu) else None,
             gpu_device_root_sha256=None if board is None else board.vendor.device_root_sha256,
             gpu_rim_root_sha256=None if board is None else board.vendor.rim_root_sha256,

@@ -4,8 +4,10 @@ From the hardware to the boot in three signatures: the chip signs a report whose
 the paravisor's runtime claims, these name the vTPM's attestation key, and that key signs a quote over the
 PCRs and our nonce. The hardware report is made at boot, so freshness comes from the quote alone.
 
-``verify_azure_cvm`` walks the whole way on SEV-SNP. On TDX the hardware report inside the HCL report cannot
-be verified from afar; there the caller verifies a TD quote and hands its REPORTDATA to ``verify_azure_vtpm``.
+``verify_azure_cvm`` walks the whole way on SEV-SNP, ``verify_azure_snp`` as far as the evidence itself goes:
+what was asked and how it should have booted are then for whoever takes its word. On TDX the hardware report
+inside the HCL report cannot be verified from afar; there the caller verifies a TD quote and hands its
+REPORTDATA to ``verify_azure_vtpm``.
 """
 
 from __future__ import annotations
@@ -61,32 +63,30 @@ class PcrPolicy:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedVtpm:
-    """A vTPM that hardware vouches for, and what it quoted. Made by ``verify_azure_vtpm`` only.
+    """A vTPM that hardware vouches for, and what it quoted. Made in this module only.
 
     Args:
         runtime: the paravisor's claims, now the hardware's word.
         pcrs: the quoted PCRs, index to value.
-        fresh: whether the quote answers a nonce of ours.
+        nonce: what the quote carries.
     """
 
     runtime: RuntimeClaims
     pcrs: Mapping[int, bytes] = field(repr=False)
-    fresh: bool
+    nonce: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class VerifiedAzureCvm:
-    """A genuine Azure VM on SEV-SNP. Made by ``verify_azure_cvm`` only.
+class VerifiedAzureSnp:
+    """A genuine Azure VM on SEV-SNP. Made in this module only.
 
     Args:
-        snp: the hardware report: facts, vendor, firmware.
+        snp: the hardware report: facts, vendor, firmware, and until when.
         vtpm: the paravisor's claims and the boot.
-        not_after: as of the hardware report.
     """
 
     snp: VerifiedSnp
     vtpm: VerifiedVtpm
-    not_after: datetime
 
 
 def verify_azure_cvm(
@@ -99,7 +99,7 @@ def verify_azure_cvm(
     pcr_policy: PcrPolicy,
     now: datetime,
     checks: CheckList,
-) -> VerifiedAzureCvm:
+) -> VerifiedAzureSnp:
     """Judge an Azure VM on SEV-SNP. What the hardware report says is for the appraisal, as everywhere.
 
     Args:
@@ -117,6 +117,28 @@ def verify_azure_cvm(
         Unsupported: ``azure-tdx-quote`` for a TDX report, ``hcl-*``, ``tpm-*``, ``snp-*``.
         Malformed: ``hcl-*``, ``tpm-*``, ``snp-*``: not instances of their formats.
         Refused: ``azure-*``, and what ``verify_snp`` refuses.
+    """
+    verified = verify_azure_snp(hcl_report, tpm_quote, collateral, roots, now=now, checks=checks)
+    _require_answer(verified.vtpm, nonce, pcr_policy, checks)
+    return verified
+
+
+def verify_azure_snp(
+    hcl_report: bytes,
+    tpm_quote: TpmQuote,
+    collateral: SnpCollateral,
+    roots: SnpRoots,
+    *,
+    now: datetime,
+    checks: CheckList,
+) -> VerifiedAzureSnp:
+    """Judge whether evidence is a genuine Azure VM's, whatever it was asked and however it booted.
+
+    Raises:
+        Unsupported: as ``verify_azure_cvm``, whose arguments these are.
+        Malformed: as ``verify_azure_cvm``.
+        Refused: ``azure-vmpl``, ``azure-runtime-binding``, ``azure-attestation-key``,
+            ``azure-quote-signature``, ``azure-pcr-digest``, and what ``verify_snp`` refuses.
     """
     # 1. The paravisor's report has its form and holds a report that can be verified from afar.
     with checks.step("HCL report format", CLAUSE):
@@ -145,15 +167,7 @@ def verify_azure_cvm(
         )
 
     # 4. It vouches for the vTPM's key, and that for the boot.
-    vtpm = verify_azure_vtpm(
-        hcl,
-        tpm_quote,
-        hardware_report_data=snp.report.report_data,
-        nonce=nonce,
-        pcr_policy=pcr_policy,
-        checks=checks,
-    )
-    return VerifiedAzureCvm(snp, vtpm, snp.not_after)
+    return VerifiedAzureSnp(snp, _vouched(hcl, tpm_quote, snp.report.report_data, checks))
 
 
 def verify_azure_vtpm(
@@ -180,8 +194,28 @@ def verify_azure_vtpm(
         Unsupported: ``tpm-quote-bank``.
         Malformed: ``hcl-runtime*``, ``tpm-*``, ``jwks-*``.
         Refused: ``azure-runtime-binding``, ``azure-attestation-key``, ``azure-quote-signature``,
-            ``azure-quote-nonce``, ``azure-pcr-digest``, ``azure-pcr-unquoted``, ``azure-pcr``.
+            ``azure-pcr-digest``, ``azure-quote-nonce``, ``azure-pcr-unquoted``, ``azure-pcr``.
     """
+    vtpm = _vouched(hcl, tpm_quote, hardware_report_data, checks)
+    _require_answer(vtpm, nonce, pcr_policy, checks)
+    return vtpm
+
+
+def require_boot(vtpm: VerifiedVtpm, policy: PcrPolicy, checks: CheckList) -> None:
+    """Require that the VM booted as it should.
+
+    Raises:
+        Refused: ``azure-pcr-unquoted``, ``azure-pcr``.
+    """
+    with checks.step("vTPM PCRs", QUOTE_CLAUSE):
+        _require_policy(vtpm.pcrs, policy)
+        wanted = ", ".join(map(str, sorted(policy.allowed)))
+        checks.passed("vTPM PCRs", QUOTE_CLAUSE, expected=f"accepted values in PCR {wanted}", got="accepted")
+
+
+def _vouched(
+    hcl: HclReport, tpm_quote: TpmQuote, hardware_report_data: bytes, checks: CheckList
+) -> VerifiedVtpm:
     # 1. The hardware vouches for the runtime claims.
     with checks.step("HCL runtime claims", CLAUSE):
         checks.require(
@@ -200,18 +234,19 @@ def verify_azure_vtpm(
         facts = QuoteFacts.parse(tpm_quote.message)
         checks.passed("vTPM quote signature", QUOTE_CLAUSE, expected="RSASSA by HCLAkPub", got="signed by it")
 
-    # 3. The quote answers us.
-    with checks.step("vTPM quote nonce", QUOTE_CLAUSE):
-        _require_nonce(facts, nonce, checks)
-
-    # 4. The PCR values are the quoted ones, and those that the policy wants.
-    with checks.step("vTPM PCRs", QUOTE_CLAUSE):
+    # 3. The PCR values are the quoted ones.
+    with checks.step("vTPM PCR digest", QUOTE_CLAUSE):
         quoted = _quoted_pcrs(facts, tpm_quote)
-        _require_policy(quoted, pcr_policy)
-        wanted = ", ".join(map(str, sorted(pcr_policy.allowed)))
-        checks.passed("vTPM PCRs", QUOTE_CLAUSE, expected=f"accepted values in PCR {wanted}", got="accepted")
+        checks.passed(
+            "vTPM PCR digest", QUOTE_CLAUSE, expected=facts.pcr_digest.hex(), got="that of the values"
+        )
+    return VerifiedVtpm(runtime, MappingProxyType(quoted), facts.extra_data)
 
-    return VerifiedVtpm(runtime, MappingProxyType(quoted), nonce is not None)
+
+def _require_answer(vtpm: VerifiedVtpm, nonce: bytes | None, policy: PcrPolicy, checks: CheckList) -> None:
+    with checks.step("vTPM quote nonce", QUOTE_CLAUSE):
+        _require_nonce(vtpm.nonce, nonce, checks)
+    require_boot(vtpm, policy, checks)
 
 
 def _verify_signature(runtime: RuntimeClaims, quote: TpmQuote) -> None:
@@ -231,19 +266,19 @@ def _verify_signature(runtime: RuntimeClaims, quote: TpmQuote) -> None:
         ) from error
 
 
-def _require_nonce(facts: QuoteFacts, nonce: bytes | None, checks: CheckList) -> None:
+def _require_nonce(carried: bytes, nonce: bytes | None, checks: CheckList) -> None:
     if nonce is None:
         checks.noted("vTPM quote nonce", QUOTE_CLAUSE, expected="our nonce", got="none was asked for")
         return
     if not 0 < len(nonce) <= MAX_EXTRA_DATA:
         raise ValueError(f"a quote carries 1 to {MAX_EXTRA_DATA} bytes")
     checks.require(
-        hmac.compare_digest(facts.extra_data, nonce),
+        hmac.compare_digest(carried, nonce),
         "azure-quote-nonce",
         "vTPM quote nonce",
         QUOTE_CLAUSE,
         expected=nonce.hex(),
-        got=facts.extra_data.hex(),
+        got=carried.hex(),
     )
 
 
@@ -262,7 +297,7 @@ def _quoted_pcrs(facts: QuoteFacts, quote: TpmQuote) -> dict[int, bytes]:
     return quoted
 
 
-def _require_policy(quoted: dict[int, bytes], policy: PcrPolicy) -> None:
+def _require_policy(quoted: Mapping[int, bytes], policy: PcrPolicy) -> None:
     for index, values in sorted(policy.allowed.items()):
         if index not in quoted:
             raise Refused("azure-pcr-unquoted", QUOTE_CLAUSE, expected=f"PCR {index} quoted", got="left out")

@@ -4,8 +4,9 @@
     2  the statement answers this client's nonce
     3  the keyset is the one that the statement names
     4  the keyset holds keys, and we can seal to each
-    5  the CPU evidence is genuine (``attest.verify.snp``, ``attest.verify.tdx``)
-    6  the CPU evidence binds the statement: report data = SHA-512("sealgate-statement-v1" || statement)
+    5  the CPU evidence is genuine (``attest.verify.snp``, ``.tdx``, ``.azure``)
+    6  the CPU evidence binds the statement: report data = SHA-512("sealgate-statement-v1" || statement), or
+       the nonce of a vTPM's quote is the digest of that
     7  every device is named by the statement, by its evidence's digest, and every named one is here
     8  every device is genuine, and answers the nonce that was derived from the client's and the keyset
 
@@ -26,7 +27,7 @@ from attest.evidence.bundle import CLAUSE as BUNDLE_CLAUSE
 from attest.evidence.bundle import Bundle, VerdictToken
 from attest.keyset import Keyset
 from attest.statement import CLAUSE as STATEMENT_CLAUSE
-from attest.statement import Statement, checked_nonce, report_data
+from attest.statement import Statement, checked_nonce, report_data, vtpm_nonce
 from attest.trust import TrustRoots
 from attest.verify.cpu import VerifiedCpu, verify_cpu
 from attest.verify.devices import require_named, verify_devices
@@ -169,11 +170,13 @@ def _require_usable_keys(keyset: Keyset, checks: CheckList) -> None:
 def _require_binding(cpu: VerifiedCpu, statement: bytes, checks: CheckList) -> None:
     """A genuine report of somebody else's enclave vouches for nothing here."""
     expected = report_data(statement)
+    if cpu.kind == "azure-snp":
+        expected = vtpm_nonce(expected)
     checks.require(
-        cpu.report_data == expected,
+        cpu.carried == expected,
         "report-data-mismatch",
         "report binds the statement",
         STATEMENT_CLAUSE,
         expected=expected.hex()[:32] + "...",
-        got=cpu.report_data.hex()[:32] + "...",
+        got=cpu.carried.hex()[:32] + "...",
     )

@@ -15,9 +15,11 @@ from attest.accepted.forms import CLAUSE
 from attest.accepted.quorum import QuorumReference, Service
 from attest.checks import CheckList
 from attest.collateral.tokens import JwkSetCollateral, MaaRoots, NrasRoots
+from attest.evidence.cpu import CpuKind
 from attest.evidence.maa_claims import MaaSnp, MaaTdx
 from attest.refusal import Refused
 from attest.statement import gpu_nonce
+from attest.verify.azure import VerifiedAzureSnp
 from attest.verify.bundle import VerifiedEvidence
 from attest.verify.cpu import VerifiedCpu
 from attest.verify.maa import MaaPolicy, verify_maa
@@ -25,7 +27,11 @@ from attest.verify.nras import verify_nras
 from attest.verify.snp import VerifiedSnp
 from attest.verify.tdx import VerifiedTdx
 
-_MAA_KIND: Final[dict[str, Literal["sevsnpvm", "tdxvm"]]] = {"snp": "sevsnpvm", "tdx": "tdxvm"}
+_MAA_TEE: Final[dict[CpuKind, Literal["sevsnpvm", "tdxvm"]]] = {
+    "snp": "sevsnpvm",
+    "tdx": "tdxvm",
+    "azure-snp": "sevsnpvm",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +113,13 @@ def _nras(case: _Case, checks: CheckList) -> datetime:
 
 
 def _policy(verified: VerifiedEvidence, quorum: QuorumReference) -> MaaPolicy:
-    """A verdict on the raw report, by the instance and under the policies that the operator named."""
-    kind = _MAA_KIND[verified.cpu.kind]
+    """A verdict on the same evidence, by the instance and under the policies that the operator named."""
+    tee = _MAA_TEE[verified.cpu.kind]
     return MaaPolicy(
-        issuer=quorum.maa_issuer or "", kind=kind, tee=kind, policy_hashes=quorum.maa_policy_hashes
+        issuer=quorum.maa_issuer or "",
+        kind="azurevm" if verified.cpu.kind == "azure-snp" else tee,
+        tee=tee,
+        policy_hashes=quorum.maa_policy_hashes,
     )
 
 
@@ -119,8 +128,10 @@ def _maa(case: _Case, checks: CheckList) -> datetime:
     mock = verified.roots.mock
     roots = MaaRoots(verified.roots.azure, None if mock is None else mock.maa_jwks_sha256)
     # Its freshness is that of the report it judged: the comparison of report data below ties it to our nonce.
+    # Azure's hardware report was made at boot; there the token itself must answer what the vTPM's quote did.
+    nonce = verified.cpu.carried if verified.cpu.kind == "azure-snp" else None
     policy = _policy(verified, case.quorum)
-    theirs = verify_maa(case.token, case.keys, policy, roots, nonce=None, now=case.now, checks=checks)
+    theirs = verify_maa(case.token, case.keys, policy, roots, nonce=nonce, now=case.now, checks=checks)
     _require_same("being a mock", verified.cpu.vendor == "mock", theirs.vendor == "mock", checks)
     ours, said = _cpu_words(verified.cpu, theirs.tee)
     for name, value in ours.items():
@@ -130,7 +141,7 @@ def _maa(case: _Case, checks: CheckList) -> datetime:
 
 def _cpu_words(cpu: VerifiedCpu, theirs: MaaSnp | MaaTdx) -> tuple[dict[str, Any], dict[str, Any]]:
     """Ours and theirs, fact by fact, under the same names."""
-    detail = cpu.detail
+    detail = cpu.detail.snp if isinstance(cpu.detail, VerifiedAzureSnp) else cpu.detail
     if isinstance(detail, VerifiedSnp) and isinstance(theirs, MaaSnp):
         return _snp_words(detail), {
             "report data": theirs.report_data.hex(),

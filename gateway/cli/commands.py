@@ -55,7 +55,7 @@ class EngineName(StrEnum):
     STUB = "stub"
 
 
-Tee = Annotated[Literal["snp", "tdx"], typer.Option(help="The mock machine's CPU TEE.")]
+Tee = Annotated[Literal["snp", "tdx", "azure-snp"], typer.Option(help="The mock machine's CPU TEE.")]
 Gpus = Annotated[int, typer.Option(min=0, max=8, help="Mock GPUs; 4 and 8 are boards with switches.")]
 Engine = Annotated[EngineName, typer.Option(help="The model's engine, or a stub that needs no model.")]
 

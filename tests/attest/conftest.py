@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from attest.mock.machine import MockBoard, MockMachine, MockTdxCpu
+from attest.mock.azure import MockAzureCvm
+from attest.mock.machine import MockAzureCpu, MockBoard, MockMachine, MockSnpCpu, MockTdxCpu
 from attest.mock.nvidia import MockGpuVendor
 from attest.mock.nvidia_board import devices_of
 from attest.mock.tdx import MockTdxVendor
@@ -80,6 +81,15 @@ def td_world(mock_keys: MockKeys) -> MockWorld:
     """An honest runtime in a TDX guest without devices."""
     vendor = MockTdxVendor.create(now=NOW)
     return honest_world(mock_keys, MockMachine(MockTdxCpu(vendor, MockTdLaunch())))
+
+
+@pytest.fixture(scope="session")
+def azure_world(mock_keys: MockKeys, mock_world: MockWorld) -> MockWorld:
+    """An honest runtime in an Azure confidential VM without devices."""
+    cpu = mock_world.machine.cpu
+    if not isinstance(cpu, MockSnpCpu):
+        raise TypeError("an Azure VM stands on SEV-SNP")
+    return honest_world(mock_keys, MockMachine(MockAzureCpu(MockAzureCvm(cpu.vendor))))
 
 
 @pytest.fixture(scope="session")

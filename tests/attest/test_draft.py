@@ -26,7 +26,7 @@ def _verified(world: MockWorld) -> VerifiedEvidence:
     return verify_bundle(world.answer(NONCE), nonce=NONCE, roots=world.trust(), now=NOW)
 
 
-@pytest.mark.parametrize("name", ["mock_world", "one_gpu_world", "td_world", "board_world"])
+@pytest.mark.parametrize("name", ["mock_world", "one_gpu_world", "td_world", "azure_world", "board_world"])
 def test_a_draft_accepts_its_own_and_refuses_every_lie(name: str, request: pytest.FixtureRequest) -> None:
     """Whatever is pinned by it: each lie that genuine evidence can tell is refused under the draft."""
     world: MockWorld = request.getfixturevalue(name)

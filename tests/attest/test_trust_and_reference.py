@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attest.accepted.azure import AzureReference
 from attest.accepted.gpu import GpuReference
 from attest.accepted.quorum import QuorumReference
 from attest.accepted.runtime import RuntimeReference
@@ -81,6 +82,9 @@ REFERENCE = ReferenceValues(
         allow_perfmon=True,
         allow_azure_paravisor=True,
         require_event_log=True,
+    ),
+    azure=AzureReference(
+        pcrs={4: frozenset({"04" * 32, "14" * 32}), 11: frozenset({"11" * 32})}, require_secure_boot=True
     ),
     gpu=GpuReference(
         count=8,
@@ -239,6 +243,8 @@ CHANGES = [
     ('archs = ["HOPPER"]', 'archs = ["BLACKWELL"]'),
     ('modes = ["ppcie"]', 'modes = ["spt"]'),
     ("550.90.07", "550.90.08"),
+    ("14" * 32, "15" * 32),
+    ("require_secure_boot = true", "require_secure_boot = false"),
     ("96.00.9F.00.01", "96.00.9F.00.02"),
     ("96.10.55.00.01", "96.10.55.00.02"),
     ("123456789", "987654321"),
@@ -271,7 +277,7 @@ ASKS_MORE = (
         "advisory_ids",
     ),
     *("ueids", "mrconfigids", "mrowners", "mrownerconfigs", "allow_", "require_event_log"),
-    *("nras_", "maa_jwks", "tdx_root", "ark_sha256"),
+    *("nras_", "maa_jwks", "tdx_root", "ark_sha256", "4 = ", "11 = "),
 )
 """Lines that may be left out: then less is asked, as documented, or the strict default holds."""
 
@@ -426,3 +432,22 @@ def test_fuzz(text: str, place: int) -> None:
                 parse(document.encode("utf-8", "surrogatepass"))
             except Refused:
                 continue
+
+
+AZURE_LINES = [line for line in TEXT.splitlines() if line.startswith(("4 = ", "11 = "))]
+
+
+def test_a_boot_must_be_named() -> None:
+    """Without PCR values any disk would do; and the vTPM stands on SEV-SNP, so its table is needed too."""
+    for line in AZURE_LINES:
+        assert line in TEXT
+    with pytest.raises(Malformed, match=r"azure\.pcrs"):
+        ReferenceValues.parse(
+            "\n".join(line for line in TEXT.splitlines() if line not in AZURE_LINES).encode()
+        )
+    with pytest.raises(Malformed, match=r"azure\.pcrs"):
+        AzureReference(pcrs={4: frozenset()})
+    with pytest.raises(Malformed, match=r"pcrs\.24"):
+        ReferenceValues.parse(TEXT.replace("4 = ", "24 = ", 1).encode())
+    with pytest.raises(Malformed, match="no table snp"):
+        replace(REFERENCE, snp=None, vendors=frozenset({"intel", "mock"}))

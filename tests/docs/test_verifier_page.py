@@ -13,8 +13,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from attest.checks import Check, Outcome
+from attest.mock.azure import MockAzureCvm
 from attest.mock.faults import FAULTS, apply_bundle_fault
-from attest.mock.machine import MockBoard, MockMachine, MockTdxCpu
+from attest.mock.machine import MockAzureCpu, MockBoard, MockMachine, MockSnpCpu, MockTdxCpu
 from attest.mock.nvidia import MockGpuVendor
 from attest.mock.nvidia_board import devices_of
 from attest.mock.tdx import MockTdxVendor
@@ -74,6 +75,14 @@ def gpu_world(snp_world: MockWorld) -> MockWorld:
     """The same machine with one GPU."""
     board = MockBoard(MockGpuVendor.create(now=NOW), devices_of(1))
     return replace(snp_world, machine=replace(snp_world.machine, board=board))
+
+
+@pytest.fixture(scope="module")
+def azure_world(snp_world: MockWorld) -> MockWorld:
+    """The same runtime in an Azure confidential VM."""
+    cpu = snp_world.machine.cpu
+    assert isinstance(cpu, MockSnpCpu)
+    return replace(snp_world, machine=MockMachine(MockAzureCpu(MockAzureCvm(cpu.vendor))))
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +151,14 @@ def test_devices_are_matched_and_not_judged(name: str, page: VerifierPage, gpu_w
         assert shown.verdict.startswith("cannot judge")
 
 
-def test_tdx_is_not_judged(page: VerifierPage, snp_world: MockWorld, td_world: MockWorld) -> None:
+@pytest.mark.parametrize("other", ["td_world", "azure_world"])
+def test_other_tees_are_not_judged(
+    page: VerifierPage, snp_world: MockWorld, other: str, request: pytest.FixtureRequest
+) -> None:
     """Neither good nor bad."""
     ask(page, snp_world)
-    shown = page.choose(td_world.answer(NONCE))
+    world: MockWorld = request.getfixturevalue(other)
+    shown = page.choose(world.answer(NONCE))
     assert (shown.outcome, shown.code) == ("unsupported", "cpu-not-judged-here")
     assert shown.verdict.startswith("cannot judge")
 

@@ -9,7 +9,7 @@ from typing import Literal
 from attest.mock.world import MockWorld
 
 Lie = Callable[[MockWorld, str], bytes]
-Needs = Literal["any", "snp", "tdx", "gpu", "board"]
+Needs = Literal["any", "snp", "tdx", "azure-snp", "gpu", "board"]
 
 
 @dataclass(frozen=True, slots=True)

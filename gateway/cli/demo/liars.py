@@ -18,6 +18,7 @@ from gateway.cli.dev_world import Machine
 _LAUNCHED: Final[dict[CpuKind, tuple[str, ...]]] = {
     "snp": ("wrong-measurement", "debug-guest"),
     "tdx": ("wrong-mrtd", "debug-td"),
+    "azure-snp": ("wrong-pcr", "vtpm-of-another"),
 }
 _ANYWHERE: Final = ("key-swapped", "stale-nonce", "replayed-answer", "truncated-stream")
 _BESIDE: Final = ("gpu-left-out", "gpu-firmware")

@@ -8,13 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from attest.attesters.azure import ATTESTATION_KEY, HCL_REPORT_INDEX, AzureAttester, TpmTools
+from attest.attesters.azure import (
+    ATTESTATION_KEY,
+    HCL_REPORT_INDEX,
+    AzureAttester,
+    AzureSnpAttester,
+    TpmTools,
+)
 from attest.attesters.base import AttesterFailure
 from attest.checks import CheckList
 from attest.collateral.snp import SnpRoots
+from attest.evidence.cpu import SnpCollateral
 from attest.mock.azure import MockAzureCvm
 from attest.mock.vendor import MockKeys, MockVendor
-from attest.verify.azure import PcrPolicy, verify_azure_cvm
+from attest.statement import vtpm_nonce
+from attest.verify.azure import PcrPolicy, verify_azure_cvm, verify_azure_snp
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 NONCE = bytes(range(64))
@@ -63,8 +71,36 @@ def test_its_evidence_verifies(cvm: MockAzureCvm) -> None:
         now=NOW,
         checks=CheckList(),
     )
-    assert verified.vtpm.fresh
+    assert verified.vtpm.nonce == NONCE
     assert repr(evidence) == f"AzureEvidence(report 2600 bytes, {evidence.quote!r})"
+
+
+def test_a_runtime_in_a_vm(cvm: MockAzureCvm) -> None:
+    """The quote carries the digest of the report data, and the certificates are those that were given."""
+    collateral = cvm.vendor.collateral(now=NOW)
+    evidence = AzureSnpAttester(SimulatedTpm(cvm), collateral).cpu_evidence(NONCE)
+    roots = SnpRoots(amd=False, mock_ark_sha256=cvm.vendor.ark_sha256)
+    verified = verify_azure_snp(
+        evidence.hcl_report, evidence.quote, evidence.collateral, roots, now=NOW, checks=CheckList()
+    )
+    assert verified.vtpm.nonce == vtpm_nonce(NONCE)
+    assert AzureSnpAttester(SimulatedTpm(cvm)).cpu_evidence(NONCE).collateral == SnpCollateral(None)
+    assert "hcl" not in repr(evidence)
+
+
+def test_a_runtime_in_a_vm_on_other_hardware(cvm: MockAzureCvm) -> None:
+    """A TDREPORT cannot be verified from afar."""
+    tpm = SimulatedTpm(cvm)
+    tpm.report = cvm.hcl_report(kind="tdx")
+    with pytest.raises(AttesterFailure, match="SEV-SNP"):
+        AzureSnpAttester(tpm).cpu_evidence(NONCE)
+
+
+@pytest.mark.parametrize("size", [0, 63, 65])
+def test_report_data_of_another_size(cvm: MockAzureCvm, size: int) -> None:
+    """The caller's bug."""
+    with pytest.raises(ValueError, match="64"):
+        AzureSnpAttester(SimulatedTpm(cvm)).cpu_evidence(bytes(size))
 
 
 @pytest.mark.parametrize("nonce", [b"", bytes(65)])

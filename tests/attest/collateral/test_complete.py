@@ -180,7 +180,7 @@ def test_answers_that_came_along_stay_where_none_can_be_had(
     assert complete(bundle, Offline(Cache(tmp_path)), SUMMER_2025) == bundle
 
 
-@pytest.mark.parametrize("name", ["mock_world", "one_gpu_world", "td_world", "board_world"])
+@pytest.mark.parametrize("name", ["mock_world", "one_gpu_world", "td_world", "azure_world", "board_world"])
 def test_a_mock_brings_everything(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """No service knows it, so nobody is asked and nothing is changed."""
     world: MockWorld = request.getfixturevalue(name)

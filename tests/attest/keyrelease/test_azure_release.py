@@ -189,9 +189,8 @@ def test_another_guest_gets_nothing(enclave: Enclave) -> None:
 def reference_policy(snp: SnpReference | None, tdx: TdxReference | None) -> bytes:
     """The release policy of reference values for one TEE."""
     vendor: Vendor = "amd" if snp else "intel"
-    values = replace(
-        REFERENCE, vendors=frozenset({vendor}), mock=None, quorum=None, gpu=None, snp=snp, tdx=tdx
-    )
+    others = dict.fromkeys(("mock", "azure", "gpu", "quorum"))
+    values = replace(REFERENCE, vendors=frozenset({vendor}), snp=snp, tdx=tdx, **others)
     return export_policy(export_rules(values, MOCK_MAA_ISSUER, frozenset({POLICY_HASH})).rules)
 
 

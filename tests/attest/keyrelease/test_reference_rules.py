@@ -20,8 +20,9 @@ from attest.keyrelease.release_policy import (
     rule_for_guest,
 )
 from attest.refusal import Refused
-from tests.attest.test_trust_and_reference import REFERENCE
+from tests.attest.test_trust_and_reference import REFERENCE as EVERYTHING
 
+REFERENCE = replace(EVERYTHING, azure=None)
 ISSUER = "https://sharedweu.weu.attest.azure.net"
 HASHES = frozenset({"A" * 43, "B" * 43})
 TEES: tuple[TeeKind, ...] = ("sevsnpvm", "tdxvm")
@@ -90,6 +91,14 @@ def test_what_a_policy_cannot_say_is_said() -> None:
     assert len(exported.rules) == 1
     assert "tdx.tcb_statuses" not in exported.unsaid
     assert not [name for name in exported.unsaid if name.startswith("snp") or name == "gpu"]
+
+
+def test_what_is_accepted_through_a_vtpm_is_not_released_to_a_raw_report() -> None:
+    """The paravisor's measurement alone would do then, whatever the VM booted; and PCRs no rule can say."""
+    exported = export_rules(EVERYTHING, ISSUER, HASHES, kind="raw")
+    assert exported.rules[0].claims["x-ms-attestation-type"] == frozenset({"azurevm"})
+    assert exported.rules[1].claims["x-ms-attestation-type"] == frozenset({"tdxvm"})
+    assert "azure" in exported.unsaid
 
 
 def test_a_bit_that_tokens_do_not_carry_is_not_said() -> None:

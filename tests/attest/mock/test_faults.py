@@ -17,6 +17,7 @@ WORLDS: dict[str, set[str]] = {
     "mock_world": {"any", "snp"},
     "one_gpu_world": {"any", "snp", "gpu"},
     "td_world": {"any", "tdx"},
+    "azure_world": {"any", "azure-snp"},
     "board_world": {"any", "tdx", "gpu", "board"},
 }
 TOLD = [(world, fault) for world, kinds in WORLDS.items() for fault in BUNDLE_FAULTS if fault.needs in kinds]
@@ -43,7 +44,12 @@ def test_every_bundle_fault_is_refused(name: str, fault: Fault, request: pytest.
 
 def test_a_machine_cannot_lie_about_what_it_lacks(mock_world: MockWorld, td_world: MockWorld) -> None:
     """A lie that does not fit is an error of whoever asks for it, never an honest answer."""
-    for name, world in (("wrong-mrtd", mock_world), ("gpu-stale", mock_world), ("debug-guest", td_world)):
+    for name, world in (
+        ("wrong-mrtd", mock_world),
+        ("gpu-stale", mock_world),
+        ("wrong-pcr", mock_world),
+        ("debug-guest", td_world),
+    ):
         assert not FAULTS[name].fits(world)
         with pytest.raises(TypeError):
             apply_bundle_fault(name, world, NONCE)

@@ -17,7 +17,7 @@ from attest.evidence.reader import Reader
 from attest.evidence.tpm import QuoteFacts, TpmQuote
 from attest.mock.vendor import MockKeys, MockVendor
 from attest.refusal import Refused
-from attest.verify.azure import PcrPolicy, VerifiedAzureCvm, VerifiedVtpm, verify_azure_cvm, verify_azure_vtpm
+from attest.verify.azure import PcrPolicy, VerifiedAzureSnp, VerifiedVtpm, verify_azure_cvm, verify_azure_vtpm
 from tests.simulators.genuine_azure import CASES, NONCES, SUMMER_2026, AzureCase, AzureFile, read, sha256
 
 pytestmark = pytest.mark.shared
@@ -44,7 +44,7 @@ def judge(
     *,
     roots: SnpRoots = AMD,
     policy: PcrPolicy | None = None,
-) -> VerifiedAzureCvm:
+) -> VerifiedAzureSnp:
     """``verify_azure_cvm`` on a case."""
     return verify_azure_cvm(
         file.hcl_report,
@@ -85,8 +85,8 @@ def test_genuine_evidence(case: AzureCase, folder: Path) -> None:
     verified = judge(file, case, checks)
     assert verified.snp.vendor == "amd"
     assert verified.snp.product == ("Genoa" if case.name == "snp-genoa" else "Milan")
-    assert verified.not_after == x509.load_der_x509_certificate(file.leaf).not_valid_after_utc
-    assert verified.vtpm.fresh
+    assert verified.snp.not_after == x509.load_der_x509_certificate(file.leaf).not_valid_after_utc
+    assert verified.vtpm.nonce == NONCES[case.name]
     assert sorted(verified.vtpm.pcrs) == list(range(24))
     assert verified.vtpm.runtime.secure_boot
     assert len(verified.vtpm.runtime.vm_id) == 36

@@ -18,6 +18,7 @@ from attest.mock.nras import MockDevice, MockNras
 from attest.mock.world import MockWorld
 from attest.refusal import Refused
 from attest.statement import gpu_nonce, report_data
+from attest.verify.azure import VerifiedAzureSnp
 from attest.verify.bundle import VerifiedEvidence, verify_bundle
 from attest.verify.quorum import TokenKeys
 from attest.verify.snp import VerifiedSnp
@@ -90,7 +91,12 @@ class Case:
         return NRAS.answer(nonce, tuple(said), now=NOW)
 
     def _maa(self, seen: VerifiedEvidence) -> bytes:
-        data, detail = self.data or seen.cpu.report_data, seen.cpu.detail
+        detail = seen.cpu.detail
+        if isinstance(detail, VerifiedAzureSnp):
+            facts = _snp_facts(detail.snp, detail.snp.report.report_data) | self.maa
+            nonce = self.data or seen.cpu.carried
+            return MAA.token(nonce, now=NOW, kind="azurevm", changed_tee=facts)
+        data = self.data or seen.cpu.carried
         if isinstance(detail, VerifiedTdx):
             report = detail.quote.report
             facts = {f"tdx_rtmr{place}": value.hex() for place, value in enumerate(report.rtmrs)}
@@ -221,3 +227,29 @@ def test_only_the_named_services_are_asked(td_world: MockWorld) -> None:
     verified = verify_bundle(bundle, nonce=NONCE, roots=replace(world.trust(), mock=mock), now=NOW)
     reference = replace(world.reference(not_after=FAR), quorum=maa_only, mock=mock)
     assert appraise(verified, reference, now=NOW, keys=TokenKeys(maa=MAA.keys)).tee == "tdx"
+
+
+MAA_ALONE = QuorumReference(
+    services=frozenset({"maa"}), maa_issuer=BOTH.maa_issuer, maa_policy_hashes=BOTH.maa_policy_hashes
+)
+
+
+def test_a_second_verdict_on_an_azure_vm(azure_world: MockWorld) -> None:
+    """Made by the vTPM's nonce: the hardware report is one of the boot, and says nothing about now."""
+    runtime = Case(azure_world, {}, {}, left_out=("nras",), asked=MAA_ALONE).appraise()
+    assert runtime.tee == "azure-snp"
+
+
+@pytest.mark.parametrize(
+    ("code", "changes"),
+    [
+        ("maa-nonce", {"data": b"another question"}),
+        ("quorum-disagreement", {"maa": {"x-ms-sevsnpvm-launchmeasurement": "00" * 48}}),
+    ],
+)
+def test_a_second_verdict_on_another_azure_vm(
+    azure_world: MockWorld, code: str, changes: dict[str, Any]
+) -> None:
+    """An older token of the same VM, or one about another paravisor."""
+    case = Case(azure_world, {}, {}, left_out=("nras",), asked=MAA_ALONE)
+    assert _code(replace(case, **changes)) == code

@@ -23,7 +23,7 @@ from attest.mock.azure import MockAzureCvm, quote_message
 from attest.mock.snp_report import MockLaunch
 from attest.mock.vendor import MockKeys, MockVendor
 from attest.refusal import Malformed, Refused, Unsupported
-from attest.verify.azure import PcrPolicy, VerifiedAzureCvm, verify_azure_cvm, verify_azure_vtpm
+from attest.verify.azure import PcrPolicy, VerifiedAzureSnp, verify_azure_cvm, verify_azure_vtpm
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 NONCE = bytes(range(32))
@@ -52,7 +52,7 @@ class Bench:
         roots: SnpRoots | None = None,
         collateral: SnpCollateral | None = None,
         checks: CheckList | None = None,
-    ) -> VerifiedAzureCvm:
+    ) -> VerifiedAzureSnp:
         """``verify_azure_cvm`` with what does not matter filled in."""
         return verify_azure_cvm(
             self.hcl if hcl is None else hcl,
@@ -84,19 +84,20 @@ def test_an_honest_vm(bench: Bench) -> None:
     checks = CheckList()
     verified = bench.judge(checks=checks)
     assert verified.snp.vendor == "mock"
-    assert verified.vtpm.fresh
+    assert verified.vtpm.nonce == NONCE
     assert verified.vtpm.pcrs == dict(enumerate(bench.cvm.pcrs))
     runtime = verified.vtpm.runtime
     assert (runtime.secure_boot, runtime.console_enabled, runtime.user_data) == (True, True, bytes(64))
     assert runtime.vm_id == "00000000-0000-4000-8000-000000000000"
-    assert verified.not_after == checks.expires == verified.snp.not_after
+    assert checks.expires == verified.snp.not_after
     assert {row.outcome for row in checks} == {Outcome.PASSED}
     names = [row.name for row in checks]
     assert names[0] == "HCL report format"
-    assert names[-5:] == [
+    assert names[-6:] == [
         "HCL privilege level",
         "HCL runtime claims",
         "vTPM quote signature",
+        "vTPM PCR digest",
         "vTPM quote nonce",
         "vTPM PCRs",
     ]
@@ -105,7 +106,7 @@ def test_an_honest_vm(bench: Bench) -> None:
 def test_saved_evidence_is_noted_and_not_fresh(bench: Bench) -> None:
     """Without a nonce of ours the quote proves nothing about now, and says so."""
     checks = CheckList()
-    assert not bench.judge(nonce=None, checks=checks).vtpm.fresh
+    bench.judge(nonce=None, checks=checks)
     assert [row.name for row in checks if row.outcome is Outcome.NOTED] == ["vTPM quote nonce"]
 
 
