@@ -3,13 +3,15 @@
 A step that only decodes takes a certain time; reading prompts adds to it. The time a step may take lies
 between
 
-    comfort    a stretch of what decoding alone takes, and
+    comfort    a stretch of the pace, which is what decoding alone has been taking, and
     bound      the stated time between tokens,
 
 nearer to the bound the longer prompts have had to wait: budget follows load, since a queue that only grows
-helps nobody. It follows slowly. One long prompt must not change the pace of everyone's tokens; many of them
-in a row must. The room for prompt rows is what the cost model leaves of that time. Where nobody decodes
-nobody is delayed, and a step reads as many rows as it can hold.
+helps nobody. The bound is approached slowly: one long prompt must not change the pace of everyone's tokens;
+many of them in a row must. The pace rises within a second and falls within twenty: while fewer decode, their
+steps have more room for prompts and take as long as before, so that tokens keep coming evenly and the time
+is not lost to those who wait. The room for prompt rows is what the cost model leaves of a step's time. Where
+nobody decodes nobody is delayed, and a step reads as many rows as it can hold.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from runtime.engine.schedule.step import StepLoad
 _CALM = 0.02  # how fast the observed overrun fades, per step
 _MOST_OVERRUN = 1.5
 _LEAST_SECONDS = 1e-6
+_PACE_RISES_S, _PACE_FALLS_S = 1.0, 20.0
+_LEAST_STRETCH = 1.2
+"""Of what decoding alone takes now, for where it has just become more: prompts must get on then, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +37,8 @@ class BudgetSettings:
     Args:
         step_rows: rows of any step, decoding ones included.
         between_tokens_s: the stated time between tokens; None states none but ``most_stretch``.
-        stretch: how much longer than decoding alone a step may take in comfort; math.inf always fills the
-            step, i.e. turns the adaptive budget off.
+        stretch: how much longer than decoding alone has been taking a step may take in comfort; math.inf
+            always fills the step, i.e. turns the adaptive budget off.
         most_stretch: the same at the bound, where ``between_tokens_s`` does not say.
         patience_s: what waits may take this long to read before the step's time begins to grow.
         adapt_s: of much waiting take the step's time from comfort to the bound.
@@ -127,6 +132,7 @@ class Budget:
         self._settings = settings
         self._model = model
         self._pressure = 0.0  # 0 in comfort, 1 at the bound
+        self._pace: float | None = None  # seconds that decoding alone has been taking
         self._drain_s = 0.0  # how long the backlog of the last plan takes at its pace
         self._overrun = 1.0  # how far steps go beyond their prediction, at about the 95th percentile
 
@@ -162,6 +168,11 @@ class Budget:
         """Learn from a step: what it cost, and how far beyond its prediction it went."""
         if seconds <= 0:
             return
+        if load.decodes:
+            alone = self._alone(load.decodes, load.cached)
+            pace = self._pace or alone
+            follow = seconds / (_PACE_RISES_S if alone > pace else _PACE_FALLS_S)
+            self._pace = pace + (alone - pace) * min(1.0, follow)
         late = max(-1.0, min(1.0, self._drain_s / self._settings.patience_s - 1.0))
         self._pressure = max(0.0, min(1.0, self._pressure + late * seconds / self._settings.adapt_s))
         beyond = seconds > predicted * self._overrun
@@ -169,14 +180,19 @@ class Budget:
         self._overrun = min(_MOST_OVERRUN, max(1.0, self._overrun))
         self._model.observe(load, seconds)
 
+    def _alone(self, decodes: int, cached: int) -> float:
+        """Seconds that decoding alone takes."""
+        return self._model.cost.of(StepLoad(0, decodes, cached, 0))
+
     def _times(self, decodes: int, cached: int) -> tuple[float, float]:
         """Seconds that decoding alone takes, and that a step with prompts may take."""
         settings = self._settings
-        alone = self._model.cost.of(StepLoad(0, decodes, cached, 0))
+        alone = self._alone(decodes, cached)
         if settings.stretch == math.inf:
             return alone, math.inf
-        bound = settings.between_tokens_s or alone * settings.most_stretch
-        comfort = min(bound, alone * settings.stretch)
+        pace = max(self._pace or alone, alone * min(1.0, _LEAST_STRETCH / settings.stretch))
+        bound = settings.between_tokens_s or pace * settings.most_stretch
+        comfort = min(bound, pace * settings.stretch)
         return alone, comfort + (bound - comfort) * self._pressure
 
     def _room(self, decodes: int, seconds: float) -> Room:
