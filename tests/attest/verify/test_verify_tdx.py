@@ -243,8 +243,33 @@ def test_time(world: TdxWorld) -> None:
         ("nextUpdate", "tdx-collateral-expired"),
     ):
         text = {name: start if name == "issueDate" else past}
-        refused(code, world, None, world.collateral(lambda info, text=text: info.update(text)))
-        refused(code, world, None, world.collateral(None, lambda identity, text=text: identity.update(text)))
+        info = refused(code, world, None, world.collateral(lambda info, text=text: info.update(text)))
+        assert "TCB info" in str(info)
+        changed = world.collateral(None, lambda identity, text=text: identity.update(text))
+        assert "QE identity" in str(refused(code, world, None, changed))
+
+
+def test_the_first_end_counts(world: TdxWorld) -> None:
+    """Whichever of certificates and documents ends first ends the verdict."""
+    _, authority, root = world.chain_pems()
+    old = world.pem(
+        Party("Intel SGX PCK Certificate", world.vendor.keys.platform),
+        world.vendor.authority,
+        sgx=sgx_extension(world.vendor.platform),
+        issued_at=NOW - timedelta(days=7 * 365 - 5),
+    )
+    checks = CheckList()
+    end = NOW + timedelta(days=4)
+    assert world.verify(world.quote_with_chain(old, authority, root), checks=checks).not_after == end
+    assert [row.expires for row in checks if row.name == "TDX certificate chains"] == [end]
+    tomorrow = {"nextUpdate": f"{NOW + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"}
+    for collateral in (
+        world.collateral(lambda info: info.update(tomorrow)),
+        world.collateral(None, lambda identity: identity.update(tomorrow)),
+    ):
+        checks = CheckList()
+        assert world.verify(None, collateral, checks=checks).not_after == NOW + timedelta(days=1)
+        assert checks.expires == NOW + timedelta(days=1)
 
 
 # Signatures
