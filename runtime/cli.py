@@ -21,6 +21,7 @@ from rich.table import Table
 
 from attest.refusal import Refused
 from runtime import settings
+from runtime.engine.adapters import AdapterSettings
 from runtime.model.registry import KNOWN, known_model
 from runtime.model.store import StoredModel, stored_model, stored_models
 
@@ -134,6 +135,14 @@ def serve(
     ] = "bf16",
     max_batch: Annotated[int, typer.Option(help="Sequences decoded together.", min=1, max=512)] = 64,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine.", min=1)] = None,
+    adapters: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of PEFT folders, each asked for by its name.", exists=True, file_okay=False
+        ),
+    ] = None,
+    adapter_bytes: Annotated[int, typer.Option(help="Memory for adapters.", min=1)] = 1 << 30,
+    max_adapter_rank: Annotated[int, typer.Option(help="Highest rank of an adapter.", min=1)] = 64,
     tee: Annotated[Literal["snp", "tdx"], typer.Option(help="The CPU TEE that this runs in.")] = "snp",
     gpus: Annotated[
         int,
@@ -157,7 +166,11 @@ def serve(
         gpus=gpus,
         log_level=log_level,
     )
+    if adapters is not None and engine == "stub":
+        raise typer.BadParameter("--adapters needs a model: the stub engine has none")
     common: dict[str, Any] = {
+        "adapters": adapters
+        and AdapterSettings(folder=adapters, memory_bytes=adapter_bytes, max_rank=max_adapter_rank),
         "weights": weights,
         "max_batch": max_batch,
         "threads": threads,

@@ -36,6 +36,7 @@ from runtime.serve import AttestationOf, compose, load_served_model, run
 from runtime.settings import ServeSettings
 
 if TYPE_CHECKING:
+    from runtime.engine.adapters import AdapterSettings
     from runtime.engine.run.weights import WeightMode
     from runtime.model.loaded import Progress
 
@@ -55,6 +56,7 @@ def serve(
     weights: WeightMode = "bf16",
     max_batch: int = 64,
     threads: int | None = None,
+    adapters: AdapterSettings | None = None,
     policy_folder: Path | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -69,6 +71,7 @@ def serve(
         weights: how they are held.
         max_batch: sequences decoded together.
         threads: of the CPU engine.
+        adapters: to serve beside the model; the stub engine has none.
         policy_folder: whose digest the statement names.
         progress: told how far loading is.
 
@@ -82,7 +85,12 @@ def serve(
         served = stub_model(model)
     else:
         served = load_served_model(
-            model, weights=weights, max_batch=max_batch, threads=threads, progress=progress
+            model,
+            weights=weights,
+            max_batch=max_batch,
+            threads=threads,
+            adapters=adapters,
+            progress=progress,
         )
     attester = MockAttester(installed_machine(runtime_settings.home(), settings.tee, settings.gpus))
     app = compose(

@@ -7,6 +7,7 @@ It runs in a TEE with real hardware; ``runtime.dev`` composes the same parts on 
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import logging
@@ -35,6 +36,7 @@ from runtime.identity import RuntimeIdentity
 from runtime.settings import ServeSettings
 
 if TYPE_CHECKING:
+    from runtime.engine.adapters import AdapterSettings
     from runtime.engine.run.weights import WeightMode
     from runtime.model.loaded import Progress
 
@@ -56,29 +58,39 @@ def load_served_model(
     weights: WeightMode = "bf16",
     max_batch: int = 64,
     threads: int | None = None,
+    adapters: AdapterSettings | None = None,
     progress: Progress | None = None,
 ) -> ServedModel:
     """Load a pulled model, or one at a path, behind the engine.
 
     Raises:
-        Refused: ``model-not-pulled``, ``model-not-found``, ``model-digest-mismatch``.
+        Refused: ``model-not-pulled``, ``model-not-found``, ``model-digest-mismatch``; ``adapter-folder``,
+            ``adapter-memory``.
     """
     # torch takes seconds to import: not before it is known that a model is wanted.
     from runtime.engine.chunked import ChunkedEngine, EngineSettings  # noqa: PLC0415
+    from runtime.engine.lora.catalogue import open_adapters  # noqa: PLC0415
     from runtime.guide.guides import Guides, vocabulary  # noqa: PLC0415
     from runtime.model.loaded import open_model  # noqa: PLC0415
     from runtime.model.tokenizer import IncrementalDecoder  # noqa: PLC0415
 
     opened = open_model(name, progress=progress)
     tokenizer = opened.tokenizer  # not ``opened``, which holds the weights as they were read
+    settings = EngineSettings(weights, threads=threads, max_running=max_batch)
+    catalogue, store = None, None
+    if adapters is not None:
+        catalogue, store = open_adapters(
+            adapters, opened, weights, settings.device, max_running=settings.max_running
+        )
     return ServedModel(
-        engine=ChunkedEngine(opened, EngineSettings(weights, threads=threads, max_running=max_batch)),
+        engine=ChunkedEngine(opened, settings, adapters=store),
         tokenizer=tokenizer,
         new_decoder=lambda: IncrementalDecoder(tokenizer),
         base_model_digest=opened.base_model_digest,
         tokenizer_digest=opened.tokenizer_digest,
         created=int(time.time()),
         guides=Guides(vocabulary(tokenizer.backend, tokenizer.eos_ids)),
+        adapters=catalogue,
     )
 
 
@@ -124,6 +136,8 @@ def compose(
             yield
         finally:
             await served.engine.stop()
+            if served.adapters is not None:
+                await asyncio.to_thread(served.adapters.close)
 
     return create_outer_app(
         settings=settings,
@@ -220,6 +234,7 @@ def serve(
     weights: WeightMode = "bf16",
     max_batch: int = 64,
     threads: int | None = None,
+    adapters: AdapterSettings | None = None,
     policy_folder: Path | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -230,7 +245,12 @@ def serve(
         OSError: the port is taken.
     """
     served = load_served_model(
-        model, weights=weights, max_batch=max_batch, threads=threads, progress=progress
+        model,
+        weights=weights,
+        max_batch=max_batch,
+        threads=threads,
+        adapters=adapters,
+        progress=progress,
     )
     app = compose(served, hardware_attester(settings), settings, policy_folder=policy_folder)
     facts = {"tee": settings.tee, "gpus": settings.gpus, "mock": False}

@@ -184,14 +184,23 @@ class CompletionAnswer(_Answer):
 
 
 class ModelEntry(_Answer):
-    """One model; the digests say which weights the name stands for."""
+    """One model, or an adapter of its ``parent``; the digests say which weights the name stands for.
+
+    An adapter's digest and rank are null until it has been asked for, by a request or by ``/v1/models/{id}``.
+    """
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
+    parent: str | None
     context_length: int
+    max_output_tokens: int
+    max_logprobs: int
     base_model_digest: str
+    max_adapter_rank: int | None = None
+    adapter_digest: str | None = None
+    adapter_rank: int | None = None
 
 
 class ModelList(_Answer):

@@ -46,6 +46,9 @@ RECEIPT_ID_HEADER: Final = "sealgate-receipt-id"
 RECEIPT_TRAILER: Final = "sealgate-receipt"
 """In the trailer of a sealed answer: the receipt, which can exist only when the answer has ended."""
 
+ADAPTER_HEADER: Final = "sealgate-adapter"
+"""In the head of an answer made with an adapter: its digest, as the receipt will have it."""
+
 STATEMENT_HEADER: Final = "sealgate-statement"
 LABEL_ID_HEADER: Final = "sealgate-label-id"
 LABEL_HEADER: Final = "data-label"

@@ -153,6 +153,7 @@ def verify_receipt(
     request_sha256: str,
     response_sha256: str,
     status: int,
+    adapter_digest: str | None,
 ) -> Receipt:
     """The receipt, if it vouches for exactly this request and this answer.
 
@@ -174,6 +175,7 @@ def verify_receipt(
         "request_sha256": request_sha256,
         "response_sha256": response_sha256,
         "status": status,
+        "adapter_digest": adapter_digest,
     }
     for name, value in expected.items():
         if getattr(receipt, name) != value:

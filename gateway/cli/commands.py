@@ -112,6 +112,9 @@ def up(
     runtime_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the runtime; 0: any.")] = 0,
     tee: Tee = "snp",
     gpus: Gpus = 0,
+    adapters: Annotated[
+        Path | None, typer.Option(help="Folder of PEFT folders to serve.", exists=True, file_okay=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a gateway and a runtime (mock TEE, for development) in this terminal until Ctrl-C."""
@@ -119,7 +122,8 @@ def up(
     from gateway.cli.up import RuntimeChoice
     from gateway.cli.up import up as run
 
-    run(RuntimeChoice(model, engine.value, runtime_port, Machine(tee, gpus)), port=port, as_json=as_json)
+    choice = RuntimeChoice(model, engine.value, runtime_port, Machine(tee, gpus), adapters)
+    run(choice, port=port, as_json=as_json)
 
 
 @app.command(rich_help_panel="Start here")

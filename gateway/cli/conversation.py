@@ -139,7 +139,7 @@ def read_facts(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def only_model(client: httpx2.Client) -> str:
-    """The gateway's only model.
+    """The gateway's only model; its adapters are asked for by name.
 
     Raises:
         Failure: if there are more to choose from, or whatever the gateway says.
@@ -147,7 +147,7 @@ def only_model(client: httpx2.Client) -> str:
     response = client.get("/v1/models")
     if response.status_code != httpx2.codes.OK:
         raise _from_response(response)
-    names = [model["id"] for model in response.json()["data"]]
+    names = [model["id"] for model in response.json()["data"] if model.get("parent") is None]
     if len(names) != 1:
         raise Failure(
             f"there are {len(names)} models",

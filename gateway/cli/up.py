@@ -38,12 +38,14 @@ class RuntimeChoice:
         engine: ``simple`` or ``stub``.
         port: 0 takes any.
         machine: what it stands on.
+        adapters: folder of PEFT folders to serve beside the model; None for none.
     """
 
     model: str
     engine: str
     port: int = 0
     machine: Machine = field(default_factory=Machine)
+    adapters: Path | None = None
 
     def digests(self, home: Path) -> ModelDigests:
         """What the runtime will state of its model."""
@@ -100,7 +102,8 @@ def start_runtime(children: Children, choice: RuntimeChoice, log: Path, *extra: 
     serve = ["serve", "--dev", "--host", "127.0.0.1", "--port", str(choice.port), "--model", choice.model]
     stated = ["--engine", choice.engine, "--region", REGION, "--image", IMAGE]
     stands_on = ["--tee", choice.machine.tee, "--gpus", str(choice.machine.gpus)]
-    return children.start("runtime", runtime_argv(*serve, *stated, *stands_on, *extra), log)
+    tuned = () if choice.adapters is None else ("--adapters", str(choice.adapters.resolve()))
+    return children.start("runtime", runtime_argv(*serve, *stated, *stands_on, *tuned, *extra), log)
 
 
 def start_gateway(

@@ -55,6 +55,7 @@ class AnswerHead:
     content_type: str
     receipt_id: str
     retry_after: str | None
+    adapter: str | None = None
 
     @property
     def is_stream(self) -> bool:
@@ -170,6 +171,7 @@ class SealedExchange:
             request_sha256=self._request.sha256,
             response_sha256=self._content_hash.hexdigest(),
             status=self._head.status,
+            adapter_digest=self._head.adapter,
         )
 
     def _take(self, event: bhttp.ResponseEvent) -> bytes:
@@ -194,6 +196,7 @@ def _head(head: bhttp.ResponseHead) -> AnswerHead:
         content_type=content_type,
         receipt_id=receipt_id or "",
         retry_after=_only(head.headers, "retry-after"),
+        adapter=_only(head.headers, paths.ADAPTER_HEADER),
     )
 
 

@@ -18,6 +18,8 @@ def answer_headers(head: AnswerHead, runtime: AttestedRuntime, label_id: str) ->
         paths.TEE_HEADER: "MOCK" if runtime.is_mock else runtime.vendor,
         "cache-control": "no-store",
     }
+    if head.adapter is not None:
+        headers[paths.ADAPTER_HEADER] = head.adapter
     if head.retry_after is not None:
         headers["retry-after"] = head.retry_after
     return headers

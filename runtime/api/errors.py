@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from http import HTTPStatus
 
 from attest.protocol.openai import InvalidBody
 from attest.refusal import Refused
+from runtime.engine.adapters import AdapterRefused
 from runtime.engine.base import EngineRefusal
 
 _KINDS = {
@@ -31,6 +33,9 @@ _ENGINE = {
     "invalid_parameter": (HTTPStatus.BAD_REQUEST, "The engine cannot run a request with these parameters."),
     "context_length_exceeded": (HTTPStatus.BAD_REQUEST, "The request does not fit the model's context."),
 }
+
+
+_ADAPTER_CODE = re.compile(r"adapter-[a-z-]{1,64}", re.ASCII)
 
 
 class ApiError(Exception):
@@ -83,6 +88,8 @@ class ApiError(Exception):
     def of_engine(cls, error: EngineRefusal) -> ApiError:
         """For a request that the engine does not run."""
         unknown = (HTTPStatus.INTERNAL_SERVER_ERROR, "The engine refused the request.")
+        if error.code == "adapter_failed" and _ADAPTER_CODE.fullmatch(error.detail):
+            return adapter_refused(AdapterRefused(error.detail))
         status, message = _ENGINE.get(error.code, unknown)
         return cls(status, error.code, message, retry_after=error.retry_after)
 
@@ -107,6 +114,17 @@ def context_exceeded(context: int, prompt: int, completion: int | None, param: s
         f"This model's maximum context length is {context} tokens, but {asked}. "
         f"Shorten the {param}{'' if completion is None else ' or lower the number of tokens to generate'}.",
         param,
+    )
+
+
+def adapter_refused(refusal: AdapterRefused) -> ApiError:
+    """The adapter asked for is there and cannot be used: which check says so, and what it would accept."""
+    rule = f", {refusal.rule}" if refusal.rule else ""
+    return ApiError(
+        HTTPStatus.BAD_REQUEST,
+        "adapter_failed",
+        f"The adapter cannot be used with this model ({refusal.code}{rule}).",
+        "model",
     )
 
 

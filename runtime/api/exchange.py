@@ -21,6 +21,7 @@ class Exchange:
         label_id: of the data in the request.
         receipt_id: announced in the answer's head.
         model: name of the model that answers, once one does.
+        adapter_digest: of the adapter that it answers with; errors are answered without one.
         prompt_tokens: counted in.
         completion_tokens: counted out, over all choices.
         finish_reason: ``length`` if any choice ended so, else ``stop``; None until one ended.
@@ -30,6 +31,7 @@ class Exchange:
     label_id: str
     receipt_id: str
     model: str | None = None
+    adapter_digest: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
     finish_reason: str | None = None

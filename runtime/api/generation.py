@@ -100,6 +100,7 @@ def plans(
                 params=replace(params, seed=seed),
                 label_domain=exchange.label_id,
                 guide=None if form is None else form.guide(),
+                adapter_digest=served.adapter_digest,
             )
             result.append(Plan(index, generate, request.stops, functions))
     return result

@@ -28,6 +28,7 @@ from runtime.api.asgi import BodyTooLarge, ClientGone, header, read_body, respon
 from runtime.api.errors import ApiError, internal_error
 from runtime.api.exchange import SCOPE_KEY, Exchange
 from runtime.api.generation import Piece
+from runtime.api.models import Models
 from runtime.api.prompts import Prompts
 from runtime.api.served import ServedModel
 from runtime.engine.base import EngineRefusal
@@ -49,7 +50,7 @@ class InnerApp:
     def __init__(
         self, served: ServedModel, *, max_body_bytes: int, wall_clock: Callable[[], float] = time.time
     ) -> None:
-        self._served = served
+        self._models = Models(served)
         self._max_body_bytes = max_body_bytes
         self._wall_clock = wall_clock
         self._prompts = Prompts(served.tokenizer)
@@ -77,7 +78,7 @@ class InnerApp:
         if path == paths.MODELS_PATH or path.startswith(f"{paths.MODELS_PATH}/"):
             _require_method(method, "GET")
             name = path.removeprefix(paths.MODELS_PATH).removeprefix("/")
-            await respond(send, HTTPStatus.OK, self._models(name), paths.MEDIA_JSON)
+            await respond(send, HTTPStatus.OK, await self._model_page(name), paths.MEDIA_JSON)
         elif path == paths.CHAT_PATH:
             _require_method(method, "POST")
             await self._chat(await self._body(scope, receive, ChatRequest), send, exchange)
@@ -111,28 +112,28 @@ class InnerApp:
             raise ApiError.of_body(error) from None
 
     async def _chat(self, request: ChatRequest, send: Send, exchange: Exchange) -> None:
-        self._require_model(request.model)
+        served = await self._models.choose(request.model)
         prompt = await self._prompts.of_chat(request)
         writer = ChatWriter(
             f"chatcmpl-{uuid.uuid4().hex}",
             int(self._wall_clock()),
-            self._served,
+            served,
             request.streaming,
             logprobs=bool(request.logprobs),
         )
-        await self._generate(request, [prompt], writer, send, exchange)
+        await self._generate(request, [prompt], writer, send, exchange, served=served)
 
     async def _complete(self, request: CompletionRequest, send: Send, exchange: Exchange) -> None:
-        self._require_model(request.model)
+        served = await self._models.choose(request.model)
         prompts = await self._prompts.of_completion(request)
         writer = CompletionWriter(
             f"cmpl-{uuid.uuid4().hex}",
             int(self._wall_clock()),
-            self._served,
+            served,
             request.streaming,
             alternatives=request.alternatives,
         )
-        await self._generate(request, prompts, writer, send, exchange)
+        await self._generate(request, prompts, writer, send, exchange, served=served)
 
     async def _generate(
         self,
@@ -141,54 +142,42 @@ class InnerApp:
         writer: Writer,
         send: Send,
         exchange: Exchange,
+        *,
+        served: ServedModel,
     ) -> None:
-        form = await forms.compiled(request, self._served, tenant=exchange.tenant)
+        form = await forms.compiled(request, served, tenant=exchange.tenant)
         plans = generation.plans(
             request,
             prompts,
-            served=self._served,
+            served=served,
             exchange=exchange,
             request_id=uuid.uuid4().hex,
             form=form,
             functions=forms.callable_names(request) if isinstance(request, ChatRequest) else frozenset(),
         )
-        exchange.model = self._served.name
-        async with aclosing(generation.run(plans, self._served, exchange)) as pieces:
+        exchange.model = served.name
+        async with aclosing(generation.run(plans, served, exchange)) as pieces:
             try:
                 first = await anext(pieces)
                 if not request.stream:
                     collected = [first, *[piece async for piece in pieces]]
             except EngineRefusal as error:
                 raise ApiError.of_engine(error) from None
+            headers = _ran(served, exchange)
             if request.stream:
+                head = [*_EVENT_STREAM, *headers]
+                await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": head})
                 await _stream(
                     first, pieces, writer, send, exchange, include_usage=request.streaming.include_usage
                 )
             else:
-                await respond(send, HTTPStatus.OK, writer.whole(collected, exchange), paths.MEDIA_JSON)
+                body = writer.whole(collected, exchange)
+                await respond(send, HTTPStatus.OK, body, paths.MEDIA_JSON, headers)
 
-    def _require_model(self, name: str) -> None:
-        if name != self._served.name:
-            raise ApiError(
-                HTTPStatus.NOT_FOUND,
-                "model_not_found",
-                f"This runtime serves '{self._served.name}' and no other model; see GET /v1/models.",
-                "model",
-            )
-
-    def _models(self, name: str) -> bytes:
-        entry = {
-            "id": self._served.name,
-            "object": "model",
-            "created": self._served.created,
-            "owned_by": "sealgate",
-            "context_length": self._served.engine.info.context_length,
-            "base_model_digest": self._served.base_model_digest,
-        }
-        if not name:
-            return to_json({"object": "list", "data": [entry]}).encode()
-        self._require_model(name)
-        return to_json(entry).encode()
+    async def _model_page(self, name: str) -> bytes:
+        if name:
+            return to_json(await self._models.entry(name)).encode()
+        return to_json({"object": "list", "data": await self._models.listed()}).encode()
 
 
 class AnswerBroken(Exception):
@@ -207,6 +196,12 @@ class _Answer:
         await self._send(message)
 
 
+def _ran(served: ServedModel, exchange: Exchange) -> list[tuple[bytes, bytes]]:
+    """Note which adapter the answer is made with, for its receipt; the header that says the same."""
+    digest = exchange.adapter_digest = served.adapter_digest
+    return [] if digest is None else [(paths.ADAPTER_HEADER.encode(), digest.encode())]
+
+
 def _exchange_of(scope: Scope) -> Exchange:
     exchange = scope.get(SCOPE_KEY)
     if scope["type"] != "http" or not isinstance(exchange, Exchange):
@@ -223,7 +218,6 @@ async def _stream(
     *,
     include_usage: bool,
 ) -> None:
-    await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": _EVENT_STREAM})
     await _more(send, writer.event(first))
     try:
         async for piece in pieces:

@@ -185,7 +185,7 @@ class SealedRoute:
             response_sha256=response_sha256,
             model=exchange.model,
             base_model_digest=self._served.base_model_digest,
-            adapter_digest=None,
+            adapter_digest=exchange.adapter_digest,
             label_id=claims.label_id,
             prompt_tokens=exchange.prompt_tokens,
             completion_tokens=exchange.completion_tokens,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from runtime.api.text_stream import Decoder
+from runtime.engine.adapters import AdapterFacts, Adapters
 from runtime.engine.base import Engine, TokenGuide
 from runtime.guide.form import Form
 
@@ -60,6 +61,9 @@ class ServedModel:
         tokenizer_digest: of tokenizer and chat template.
         created: when it was loaded, seconds since 1970.
         guides: hold answers to a form; None if the engine obeys none.
+        adapters: that it can be asked for with, by name; None for none.
+        adapter_name: the adapter asked for, if this is the model with one.
+        adapter_digest: of that adapter.
     """
 
     engine: Engine
@@ -69,6 +73,9 @@ class ServedModel:
     tokenizer_digest: str
     created: int
     guides: Guides | None = None
+    adapters: Adapters | None = None
+    adapter_name: str | None = None
+    adapter_digest: str | None = None
 
     def __repr__(self) -> str:
         return f"ServedModel({self.name}, {self.base_model_digest})"
@@ -76,9 +83,14 @@ class ServedModel:
     @property
     def name(self) -> str:
         """What clients ask for."""
-        return self.engine.info.model_name
+        return self.adapter_name or self.engine.info.model_name
 
     @property
     def fingerprint(self) -> str:
         """The API's ``system_fingerprint``: which weights, in short."""
-        return f"fp_{self.base_model_digest.removeprefix('sha256:')[:16]}"
+        digests = filter(None, (self.base_model_digest, self.adapter_digest))
+        return "_".join(("fp", *(digest.removeprefix("sha256:")[:16] for digest in digests)))
+
+    def with_adapter(self, name: str, facts: AdapterFacts) -> ServedModel:
+        """The same model, asked for by an adapter's name."""
+        return replace(self, adapter_name=name, adapter_digest=facts.digest)

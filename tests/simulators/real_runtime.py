@@ -43,12 +43,14 @@ class RealRuntime:
         vendor: the mock vendor.
         stub: what the engine says, and how fast.
         settings: of the runtime.
+        served: in place of the stub; good for one ``app``.
     """
 
     vendor: MockVendor
     stub: StubSettings = field(default_factory=lambda: StubSettings(token_ids=tuple(TEXT), tokens=len(TEXT)))
     settings: ServeSettings = field(default_factory=ServeSettings)
     engines: list[StubEngine] = field(default_factory=list)
+    served: ServedModel | None = None
     _made: list[tuple[RuntimeIdentity, Served]] = field(default_factory=list)
 
     @property
@@ -57,16 +59,7 @@ class RealRuntime:
 
     def app(self) -> ASGIApp:
         """A freshly started runtime."""
-        engine = StubEngine(self.stub, info=EngineInfo("stub", MODEL, 4096, "none"))
-        self.engines.append(engine)
-        served = ServedModel(
-            engine=engine,
-            tokenizer=ByteTokenizer(),
-            new_decoder=ByteDecoder,
-            base_model_digest=sha256_digest(b"model"),
-            tokenizer_digest=sha256_digest(b"tokenizer"),
-            created=int(time.time()),
-        )
+        served = self.served or self._stub()
 
         def attestation(attester: MockAttester, identity: RuntimeIdentity, facts: Served) -> Attestation:
             self._made.append((identity, facts))
@@ -77,6 +70,18 @@ class RealRuntime:
             MockAttester(self._machine),
             self.settings,
             attestation_of=attestation,  # type: ignore[arg-type]  # of the mock attester, which it is given
+        )
+
+    def _stub(self) -> ServedModel:
+        engine = StubEngine(self.stub, info=EngineInfo("stub", MODEL, 4096, "none"))
+        self.engines.append(engine)
+        return ServedModel(
+            engine=engine,
+            tokenizer=ByteTokenizer(),
+            new_decoder=ByteDecoder,
+            base_model_digest=sha256_digest(b"model"),
+            tokenizer_digest=sha256_digest(b"tokenizer"),
+            created=int(time.time()),
         )
 
     @property

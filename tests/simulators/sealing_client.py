@@ -248,6 +248,7 @@ class SealingClient:
             request_sha256=hashlib.sha256(parts.body).hexdigest(),
             response_sha256=hashlib.sha256(answer.body).hexdigest(),
             status=answer.status,
+            adapter_digest=answer.headers.get(paths.ADAPTER_HEADER),
         )
 
     def receipt(self, answer: InnerAnswer) -> Receipt:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -106,8 +107,8 @@ def read_folder(folder: Path, limits: AdapterLimits) -> dict[str, bytearray]:
 
 def _read(path: Path, max_bytes: int) -> bytearray:
     try:
-        with path.open("rb") as stream:
-            status = path.stat()
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:  # a pipe would wait
+            status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise Refused("adapter-not-found", expected=f"{path.name} as a regular file")
             if status.st_size > max_bytes:

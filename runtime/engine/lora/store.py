@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from attest.refusal import Refused
+from runtime.engine.adapters import AdapterFacts
 from runtime.engine.base import EngineRefusal
 from runtime.engine.lora.adapter import Adapter, AdapterFiles, AdapterLimits, read_adapter, read_folder
 from runtime.engine.lora.hot import HotSet
@@ -33,6 +34,9 @@ _LOG = logging.getLogger(__name__)
 
 _RESERVE = 8
 """Units kept free where nobody needs them, so that a cold adapter is placed without displacing another."""
+
+EVERYONE = "*"
+"""In place of a tenant: whoever it is. No thumbprint looks like it."""
 
 Source = Callable[[], AdapterFiles]
 """Gives an adapter's files. Called on a fetching thread; a ``bytearray`` in it is zeroised after reading."""
@@ -92,20 +96,28 @@ class AdapterStore:
     # -- for the engine and the API: any thread, at once -------------------------------------------------
 
     def register(self, digest: str, source: Source, *, tenant: str) -> None:
-        """Let ``tenant`` name the adapter ``digest``, which ``source`` gives when it is needed."""
+        """Let ``tenant`` (or ``EVERYONE``) name the adapter ``digest``, given by ``source``."""
         with self._lock:
             self._known.setdefault(digest, _Known(digest, {})).sources[tenant] = source
 
     def register_folder(self, folder: Path, *, tenant: str) -> str:
-        """Read and check a PEFT folder, keep it hot, register it, and say its digest. Waits for the disk.
+        """As ``adopt_folder``; its digest alone."""
+        return self.adopt_folder(folder, tenant=tenant).digest
+
+    def adopt_folder(self, folder: Path, *, tenant: str) -> AdapterFacts:
+        """Read and check a PEFT folder, keep it hot, register it, and say what it is. Waits for the disk.
 
         Raises:
             Refused: as ``read_folder`` and ``read_adapter`` do; ``adapter-too-large`` for the budget.
         """
         adapter = self._read(read_folder(folder, self._limits))
-        self.register(adapter.digest, lambda: read_folder(folder, self._limits), tenant=tenant)
+        if not self._runnable(adapter):
+            adapter.zeroise()
+            raise Refused("adapter-too-large", expected="within budget and tables")
+        facts = AdapterFacts(adapter.digest, adapter.rank)
+        self.register(facts.digest, lambda: read_folder(folder, self._limits), tenant=tenant)
         self._keeper.submit(self._keep, adapter).result()
-        return adapter.digest
+        return facts
 
     def unregister(self, digest: str, *, tenant: str) -> None:
         """Take ``tenant``'s right away. What nobody may name leaves memory once no lease on it lives."""
@@ -130,7 +142,7 @@ class AdapterStore:
             if self._closed:
                 raise EngineRefusal("engine_stopped")
             known = self._known.get(digest)
-            if known is None or tenant not in known.sources:
+            if known is None or not {tenant, EVERYONE} & known.sources.keys():
                 raise EngineRefusal("adapter_not_found", digest)
             known.counts.acquired += 1
             known.leases.add(lease)
@@ -215,7 +227,7 @@ class AdapterStore:
             known.loading = bool(known.waiting)
             if not known.loading:  # who asked has gone
                 return
-            tenants = {lease.tenant for lease in known.waiting}
+            tenants = {lease.tenant for lease in known.waiting} | {EVERYONE}
             sources = [source for tenant, source in known.sources.items() if tenant in tenants]
         reason = "adapter-not-found"
         for source in sources:  # one tenant's broken source is no reason to fail another's request

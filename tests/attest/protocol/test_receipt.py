@@ -53,7 +53,7 @@ EXPECTED: dict[str, Any] = {
     name: getattr(RECEIPT, name)
     for name in (
         "receipt_id", "statement_digest", "keyset_digest", "tenant", "sequence", "label_id",
-        "request_sha256", "response_sha256", "status",
+        "request_sha256", "response_sha256", "status", "adapter_digest",
     )
 }  # fmt: skip
 TEXT = sign_receipt(KEY, RECEIPT)

@@ -1,0 +1,100 @@
+"""What can be asked for by name: the model, and its adapters by their own names."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from runtime.api.errors import ApiError, adapter_refused
+from runtime.api.served import ServedModel
+from runtime.engine.adapters import AdapterFacts, AdapterRefused
+from runtime.engine.base import MAX_LOGPROBS
+
+
+class Models:
+    """The names behind ``model`` and ``/v1/models``.
+
+    Args:
+        served: the base model, with its adapters.
+    """
+
+    def __init__(self, served: ServedModel) -> None:
+        self._served = served
+
+    async def choose(self, name: str) -> ServedModel:
+        """What answers a request for ``name``.
+
+        Raises:
+            ApiError: ``model_not_found``; ``adapter_failed`` for an adapter that cannot be used.
+        """
+        if name == self._served.name:
+            return self._served
+        facts = await self._adapter(name)
+        if facts is None:
+            raise self._not_found()
+        return self._served.with_adapter(name, facts)
+
+    async def listed(self) -> list[dict[str, Any]]:
+        """Every entry of ``GET /v1/models``; an adapter's digest is null until somebody asked for it."""
+        adapters = self._served.adapters
+        entries = [self._base()]
+        if adapters is not None:
+            names = await asyncio.to_thread(adapters.names)
+            entries += [self._of_adapter(name, adapters.known(name)) for name in names]
+        return entries
+
+    async def entry(self, name: str) -> dict[str, Any]:
+        """The entry of one model; an adapter is read for it.
+
+        Raises:
+            ApiError: as ``choose``.
+        """
+        served = await self.choose(name)
+        return self._base() if served is self._served else self._of_adapter(name, await self._adapter(name))
+
+    async def _adapter(self, name: str) -> AdapterFacts | None:
+        if self._served.adapters is None:
+            return None
+        try:
+            return await self._served.adapters.find(name)
+        except AdapterRefused as refusal:
+            raise adapter_refused(refusal) from None
+
+    def _base(self) -> dict[str, Any]:
+        adapters = self._served.adapters
+        return {
+            **self._common(self._served.name),
+            "parent": None,
+            "max_adapter_rank": None if adapters is None else adapters.max_rank,
+        }
+
+    def _of_adapter(self, name: str, facts: AdapterFacts | None) -> dict[str, Any]:
+        return {
+            **self._common(name),
+            "parent": self._served.name,
+            "adapter_digest": None if facts is None else facts.digest,
+            "adapter_rank": None if facts is None else facts.rank,
+        }
+
+    def _common(self, name: str) -> dict[str, Any]:
+        context = self._served.engine.info.context_length
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._served.created,
+            "owned_by": "sealgate",
+            "context_length": context,
+            "max_output_tokens": context - 1,  # a prompt has at least one
+            "max_logprobs": MAX_LOGPROBS,
+            "base_model_digest": self._served.base_model_digest,
+        }
+
+    def _not_found(self) -> ApiError:
+        others = "no other model" if self._served.adapters is None else "its adapters"
+        return ApiError(
+            HTTPStatus.NOT_FOUND,
+            "model_not_found",
+            f"This runtime serves '{self._served.name}' and {others}; see GET /v1/models.",
+            "model",
+        )
