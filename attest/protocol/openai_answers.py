@@ -193,14 +193,14 @@ class ModelEntry(_Answer):
     object: Literal["model"]
     created: int
     owned_by: str
-    parent: str | None
     context_length: int
     max_output_tokens: int
     max_logprobs: int
     base_model_digest: str
-    max_adapter_rank: int | None = None
-    adapter_digest: str | None = None
-    adapter_rank: int | None = None
+    parent: str | None
+    max_adapter_rank: int | None
+    adapter_digest: str | None
+    adapter_rank: int | None
 
 
 class ModelList(_Answer):

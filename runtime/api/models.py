@@ -63,11 +63,8 @@ class Models:
 
     def _base(self) -> dict[str, Any]:
         adapters = self._served.adapters
-        return {
-            **self._common(self._served.name),
-            "parent": None,
-            "max_adapter_rank": None if adapters is None else adapters.max_rank,
-        }
+        highest = None if adapters is None else adapters.max_rank
+        return {**self._common(self._served.name), "max_adapter_rank": highest}
 
     def _of_adapter(self, name: str, facts: AdapterFacts | None) -> dict[str, Any]:
         return {
@@ -88,6 +85,10 @@ class Models:
             "max_output_tokens": context - 1,  # a prompt has at least one
             "max_logprobs": MAX_LOGPROBS,
             "base_model_digest": self._served.base_model_digest,
+            "parent": None,
+            "max_adapter_rank": None,
+            "adapter_digest": None,
+            "adapter_rank": None,
         }
 
     def _not_found(self) -> ApiError:
