@@ -1,9 +1,9 @@
 """Fill in what an enclave could not know: the collateral under which its evidence is to be judged.
 
 Pure over a source. Nothing that is filled in is trusted here: the completed bundle goes to ``attest.verify``
-whole, and may be stored, since it can then be judged offline at any time. Of devices and golden values the
-signatures are looked at before anybody is asked about them, because one bundle may hold names for hundreds
-of questions: what is forged is left as it is, and the verifier says why it is refused. What the
+whole, and may be stored, since it can then be judged offline at any time. Of chips, devices and golden values
+the signatures are looked at before anybody is asked about them, because one bundle may hold names for
+hundreds of questions: what is forged is left as it is, and the verifier says why it is refused. What the
 source has is preferred to what came along, because the enclave's host chose the latter. Evidence of a mock
 vendor brings everything with it, since no service knows it, and is left as it is.
 """
@@ -21,6 +21,7 @@ from attest.checks import CheckList
 from attest.collateral import items
 from attest.collateral.items import Item
 from attest.collateral.nvidia import NvidiaRoots, nvidia_device_root
+from attest.collateral.snp import SnpRoots
 from attest.collateral.source import CollateralSource
 from attest.collateral.tdx import TdxCollateral, intel_root, signed_text
 from attest.evidence.bundle import Bundle
@@ -37,6 +38,7 @@ from attest.evidence.tdx_evidence import TdxEvidence
 from attest.refusal import Malformed, Refused
 from attest.verify.nvidia import GenuineReport, verify_report
 from attest.verify.rim import verify_rim
+from attest.verify.snp import verify_snp
 
 _PRODUCTS: Final[tuple[Product, ...]] = ("Milan", "Genoa", "Turin")
 _PROCESSOR: Final = "Processor CA"
@@ -87,8 +89,19 @@ def _snp(data: bytes, known: SnpCollateral, source: CollateralSource, now: datet
             raise Refused("collateral-missing", "AMD 57230", expected="the provider's VLEK", got="none")
         tcb = TcbVersion.parse(report.reported_tcb, product)
         leaf = source.get(items.vcek(product, report.chip_id, tcb), now)
+    elif not _is_amds(data, known, now):
+        return known
     crl = _preferred(items.amd_crl(product, kind), known.crl, source, now)
     return replace(known, leaf=leaf, crl=crl)
+
+
+def _is_amds(report: bytes, known: SnpCollateral, now: datetime) -> bool:
+    """Whether AMD's keys signed it all, lists aside: what they did not sign causes no question."""
+    try:
+        verify_snp(report, replace(known, crl=None), SnpRoots(amd=True), now=now, checks=CheckList())
+    except Refused:
+        return False
+    return True
 
 
 def _product_of(leaf: bytes | None) -> Product:

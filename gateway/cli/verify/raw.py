@@ -103,7 +103,9 @@ def judge_raw(
     """
     kind = files.kind
     if kind is None:
-        raise usage("nothing to verify", "name a URL, a bundle, or raw evidence")
+        raise usage(
+            "nothing to verify", "name a URL, a bundle, or raw evidence: see 'sealgate verify --help'"
+        )
     if kind in _TOKENS and reference is not None:
         # Reference values hold a token against evidence beside it; alone, it would be judged by nothing.
         raise usage("--policy judges CPU and GPU evidence", f"--{kind} is judged by its options")

@@ -55,3 +55,19 @@ def test_questions_come_after_signatures(
     about_revocation = set(services.asked) - {AMD} - manifests.keys()
     assert bool(about_revocation) is (forged == "nothing")
     assert manifests.keys().isdisjoint(services.asked) is (forged == "report")
+
+
+@pytest.mark.parametrize("part", ["report", "leaf"])
+def test_a_forged_chip_causes_no_question(part: str, sev_snp: Path, tmp_path: Path) -> None:
+    """A report or a certificate with a bit changed is left for the verifier to refuse."""
+    report, leaf = POSITIVE[0].read(sev_snp)
+    if part == "report":
+        report = report[:0x50] + bytes([report[0x50] ^ 1]) + report[0x51:]
+    else:
+        leaf = leaf[:-1] + bytes([leaf[-1] ^ 1])
+    bundle = Bundle(b"{}", b"{}", SnpEvidence(report, SnpCollateral(leaf)))
+    services = CollateralServices({AMD: Answer(REVOKED)})
+    with services.running() as addresses:
+        source = Online(Cache(tmp_path), Fetcher(FetchSettings(addresses=addresses)))
+        assert complete(bundle, source, SUMMER_2025) == bundle
+    assert services.asked == []
