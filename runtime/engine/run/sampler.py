@@ -143,11 +143,17 @@ def _guide(logits: Tensor, guide: TokenGuide) -> bool:
     mask = guide.allowed()
     if mask is None:
         return True
-    bits = np.unpackbits(np.frombuffer(mask, dtype=np.uint8), bitorder="little")
-    allowed = np.zeros(len(logits), dtype=bool)
-    allowed[: len(bits)] = bits[: len(logits)]
-    logits.masked_fill_(torch.from_numpy(~allowed).to(logits.device), float("-inf"))
-    return bool(allowed.any())
+    bits = np.frombuffer(mask, dtype=np.uint8)
+    # What the mask does not reach is denied too.
+    denied = np.unpackbits(bits, count=len(logits), bitorder="little") == 0
+    if denied.all():
+        return False
+    if logits.device.type == "cpu":
+        # One row is too little for torch's threads: to wake them costs more than the work.
+        logits.numpy()[denied] = -np.inf
+    else:
+        logits.masked_fill_(torch.from_numpy(denied).to(logits.device), float("-inf"))
+    return True
 
 
 def _tokens(logits: Tensor, samplers: Sequence[Sampler]) -> list[int]:
