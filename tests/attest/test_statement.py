@@ -20,6 +20,7 @@ from attest.statement import (
     Statement,
     gpu_nonce,
     report_data,
+    vtpm_nonce,
 )
 
 A, B, C = (sha256_digest(text) for text in (b"a", b"b", b"c"))
@@ -80,6 +81,12 @@ def test_gpu_nonce_is_the_documented_hash() -> None:
     """Nonce and keyset digest enter as their 32 bytes each."""
     expected = hashlib.sha256(b"sealgate-gpu-nonce-v1" + bytes.fromhex(NONCE) + bytes.fromhex(A[7:])).digest()
     assert gpu_nonce(NONCE, A) == expected
+
+
+def test_vtpm_nonce_is_the_documented_hash() -> None:
+    """The report data enters whole, under a name of its own."""
+    data = report_data(STATEMENT.canonical())
+    assert vtpm_nonce(data) == hashlib.sha256(b"sealgate-vtpm-nonce-v1" + data).digest()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from attest.accepted.quorum import QuorumReference
 from attest.appraise import AttestedRuntime, appraise
-from attest.checks import Outcome
+from attest.checks import CheckList, Outcome
 from attest.evidence.bundle import VerdictToken
 from attest.evidence.tokens import MOCK_MAA_ISSUER
 from attest.mock.maa import POLICY_HASH, MockMaa
@@ -18,9 +18,10 @@ from attest.mock.nras import MockDevice, MockNras
 from attest.mock.world import MockWorld
 from attest.refusal import Refused
 from attest.statement import gpu_nonce, report_data
+from attest.verify import quorum as quorum_module
 from attest.verify.azure import VerifiedAzureSnp
 from attest.verify.bundle import VerifiedEvidence, verify_bundle
-from attest.verify.quorum import TokenKeys
+from attest.verify.quorum import TokenKeys, require_quorum
 from attest.verify.snp import VerifiedSnp
 from attest.verify.tdx import VerifiedTdx
 from tests.simulators.mock_runtime import FAR, NONCE, NOW
@@ -136,6 +137,13 @@ def test_services_that_agree(name: str, request: pytest.FixtureRequest) -> None:
     parts = {row.part[-1] for row in runtime.checks if row.part[:2] == ("appraisal", "second verdicts")}
     assert {"NRAS", "MAA"} <= parts
     assert runtime.valid_until <= NOW + timedelta(hours=1)
+    (end,) = [row.expires for row in runtime.checks if row.name == "second-verdict in date"]
+    assert end == NOW + timedelta(hours=1), "NVIDIA's token lives one hour, Azure's eight"
+    names = [row.name for row in runtime.checks if row.part[-1] == "NRAS"]
+    assert names[:2] == ["the service's token is here", "the service's keys is here"]
+    assert names[-2:] == ["agrees on being a mock", "agrees on devices"]
+    names = [row.name for row in runtime.checks if row.part[-1] == "MAA" and row.name.startswith("agrees")]
+    assert names[:2] == ["agrees on being a mock", "agrees on report data"]
 
 
 def test_a_quorum_that_nobody_asked_for(one_gpu_world: MockWorld) -> None:
@@ -227,6 +235,43 @@ def test_only_the_named_services_are_asked(td_world: MockWorld) -> None:
     verified = verify_bundle(bundle, nonce=NONCE, roots=replace(world.trust(), mock=mock), now=NOW)
     reference = replace(world.reference(not_after=FAR), quorum=maa_only, mock=mock)
     assert appraise(verified, reference, now=NOW, keys=TokenKeys(maa=MAA.keys)).tee == "tdx"
+
+
+def test_a_service_of_hardware_beside_a_mock(
+    one_gpu_world: MockWorld, mock_world: MockWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P8: what a mock says is never what a genuine service speaks of, however alike the facts are."""
+    azure = "https://sharedweu.weu.attest.azure.net"
+    honest, roots = mock_world.bundle(NONCE), replace(mock_world.trust(), azure=True)
+    seen = verify_bundle(honest.serialise(), nonce=NONCE, roots=roots, now=NOW).cpu
+    assert isinstance(seen.detail, VerifiedSnp)
+    facts = _snp_facts(seen.detail, seen.carried)
+    token = MAA.token(b"data", now=NOW, kind="sevsnpvm", changed={"iss": azure}, changed_tee=facts)
+    bundle = replace(honest, tokens=(VerdictToken("maa", token),)).serialise()
+    verified = verify_bundle(bundle, nonce=NONCE, roots=roots, now=NOW)
+    asked = replace(MAA_ALONE, maa_issuer=azure)
+    with pytest.raises(Refused) as refusal:
+        require_quorum(verified, asked, KEYS, now=NOW, checks=CheckList())
+    assert (refusal.value.code, refusal.value.expected) == ("quorum-disagreement", "ours: True")
+
+    def as_nvidia(*args: Any, **kwargs: Any) -> Any:
+        return replace(verify_nras(*args, **kwargs), vendor="nvidia")
+
+    verify_nras = quorum_module.verify_nras
+    monkeypatch.setattr(quorum_module, "verify_nras", as_nvidia)
+    assert _code(Case(one_gpu_world, {}, {})) == "quorum-disagreement"
+
+
+def test_a_verdict_on_devices_where_there_are_none(mock_world: MockWorld) -> None:
+    """A token about somebody's GPUs says nothing of a runtime without any."""
+    nras_alone = QuorumReference(services=frozenset({"nras"}))
+    verified = Case(mock_world, {}, {}, left_out=("maa",)).verified()
+    with pytest.raises(Refused) as refusal:
+        require_quorum(verified, nras_alone, KEYS, now=NOW, checks=CheckList())
+    assert (refusal.value.code, refusal.value.expected) == (
+        "quorum-disagreement",
+        "devices that answer a nonce",
+    )
 
 
 MAA_ALONE = QuorumReference(

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from attest.attesters.base import NO_DEVICES
 from attest.channel.hpke import SuiteId
 from attest.channel.ohttp import KeyPair, serialise_key_configs
-from attest.checks import Outcome
+from attest.checks import CheckList, Outcome
 from attest.digest import sha256_digest
 from attest.evidence.cpu import SnpCollateral, SnpEvidence
 from attest.mock.world import MockWorld
 from attest.refusal import Refused
-from attest.statement import Device
+from attest.statement import Device, Statement, report_data, vtpm_nonce
 from attest.trust import HARDWARE_ONLY, MockRoots, TrustRoots
 from attest.verify.bundle import VerifiedEvidence, verify_bundle
+from attest.verify.devices import verify_devices
 from tests.simulators.genuine_snp import POSITIVE, GenuineCase
 from tests.simulators.mock_runtime import NONCE, NOW, verdict
 
@@ -53,6 +54,61 @@ def test_the_honest_answer_verifies(mock_world: MockWorld) -> None:
     assert verified.cpu.vendor == "mock"
     assert {row.outcome for row in verified.checks} == {Outcome.PASSED}
     assert "sha256:" in repr(verified)
+
+
+def test_the_rows_of_an_honest_answer(one_gpu_world: MockWorld) -> None:
+    """Whoever reads the verdict sees what was asked of documents, keys and devices, part by part."""
+    checks = _verify(one_gpu_world, one_gpu_world.answer(NONCE)).checks
+    bundle, statement = "docs/reference/bundle-format.md", "docs/reference/statement.md"
+    assert [(row.name, row.clause) for row in checks if row.part == ("statement",)] == [
+        ("documents are well formed", bundle),
+        ("statement answers our nonce", statement),
+        ("keyset is the statement's", statement),
+        ("keys to seal to", "RFC 9458 section 3"),
+    ]
+    assert [row.name for row in checks if row.part == ("CPU",)][-1] == "report binds the statement"
+    assert [row.name for row in checks if row.part == ("devices",)] == [
+        "every named device is here",
+        "every device here is named",
+        "evidence is what the statement binds",
+        "devices form one set",
+    ]
+    assert {row.part for row in checks if row.part[:1] == ("devices",)} == {
+        ("devices",),
+        ("devices", "nvidia-gpu 0"),
+    }
+
+
+def test_an_azure_vm_of_another_statement(azure_world: MockWorld) -> None:
+    """Its quote carries the nonce derived from the statement, and from nothing else."""
+    honest, other = azure_world.bundle(NONCE), azure_world.bundle("f" * 64)
+    verified = _verify(azure_world, honest.serialise()).cpu
+    assert (verified.kind, verified.vendor, verified.product) == ("azure-snp", "mock", "Genoa")
+    assert verified.carried == vtpm_nonce(report_data(honest.statement))
+    assert _refusal(azure_world, replace(honest, cpu=other.cpu).serialise()).code == "report-data-mismatch"
+
+
+def test_facts_of_each_kind_of_cpu(mock_world: MockWorld, td_world: MockWorld) -> None:
+    """What was launched, on what, and until when that holds."""
+    snp, tdx = (_verify(world, world.answer(NONCE)).cpu for world in (mock_world, td_world))
+    assert (snp.kind, snp.vendor, snp.product, snp.event_log) == ("snp", "mock", "Genoa", None)
+    assert (tdx.kind, tdx.vendor, tdx.product) == ("tdx", "mock", f"FMSPC {tdx.detail.fmspc.hex()}")
+    assert (snp.measurement, tdx.measurement) == (
+        snp.detail.report.measurement.hex(),
+        tdx.detail.quote.report.mrtd.hex(),
+    )
+    assert (snp.not_after, tdx.not_after) == (snp.detail.not_after, tdx.detail.not_after)
+
+
+def test_devices_under_no_mock_root(one_gpu_world: MockWorld) -> None:
+    """Where no mock is named, its devices are nobody's."""
+    bundle = one_gpu_world.bundle(NONCE)
+    statement = Statement.parse(bundle.statement)
+    with pytest.raises(Refused, match="gpu-root-not-trusted"):
+        verify_devices(bundle, statement, HARDWARE_ONLY, now=NOW, checks=CheckList())
+    nothing = replace(bundle, nvidia=None)
+    with pytest.raises(Refused, match="gpu-rim-missing"):
+        verify_devices(nothing, statement, one_gpu_world.trust(), now=NOW, checks=CheckList())
 
 
 def test_every_bit_of_the_statement(mock_world: MockWorld) -> None:
