@@ -50,6 +50,8 @@ from runtime.engine.schedule.scheduler import Scheduler
 from runtime.engine.schedule.sequence import Owner, Sequence, State
 from runtime.engine.schedule.settings import SchedulerSettings
 from runtime.engine.schedule.step import Outcome, Refusal, RunFailed, Sampled, Scheduled, Step
+from runtime.engine.selfcheck.check import fixed_prompts, self_check
+from runtime.engine.selfcheck.reference import ReferenceSource
 from runtime.engine.telemetry import AdapterFigure, AdaptersFigures, Meter, PageFigures, Telemetry
 from runtime.model.loaded import OpenModel
 
@@ -58,6 +60,8 @@ _LOG = logging.getLogger(__name__)
 BACKEND = "sealgate"
 _SCORED_ROWS = 64
 """Prompt rows whose logits exist at once."""
+_AUDIT_PAUSE_S = 0.0005
+"""Between the parts of an audit, for whoever waits for the lock."""
 _BUSIEST = 16
 """Adapters whose figures are shown one by one."""
 
@@ -135,6 +139,7 @@ class ChunkedEngine:
 
     Raises:
         Unsupported, Malformed: as the weights do.
+        SelfCheckFailed: it does not compute what the model says.
     """
 
     def __init__(
@@ -149,7 +154,14 @@ class ChunkedEngine:
         self._clock = clock
         chosen = self.settings
         shape = opened.architecture
-        self.runner = LlamaRunner(shape, opened.weights, chosen.mode, chosen.device)
+        source = ReferenceSource(opened.weights, shape, fixed_prompts(opened.tokenizer, shape.context_length))
+        self.runner = LlamaRunner(shape, source, chosen.mode, chosen.device)
+        self._self_check = self_check(
+            self.runner,
+            source.finish(),
+            page_size=chosen.page_size,
+            base_model_digest=opened.base_model_digest,
+        )
         pages = 1 + chosen.kv_bytes // page_bytes(shape, chosen.page_size, self.runner.dtype)
         self._cache = PagedCache(shape, pages, chosen.page_size, self.runner.dtype, self.runner.device)
         self._scheduler = Scheduler(  # guarded by _changed
@@ -165,7 +177,7 @@ class ChunkedEngine:
             secrets.token_bytes(32),
         )
         context = min(shape.context_length, self._scheduler.pool.usable * chosen.page_size)
-        self.info = EngineInfo(BACKEND, opened.name, context, chosen.mode)
+        self.info = EngineInfo(BACKEND, opened.name, context, chosen.mode, self._self_check.digest)
         self._eos_ids = opened.tokenizer.eos_ids
         self._store = None if adapters is None else adapters[0]
         self._batches = None if adapters is None else adapters[1]
@@ -173,6 +185,7 @@ class ChunkedEngine:
         self._leaving: list[_Live] = []  # guarded by _changed: ended in the step that is out
         self._counts: Counter[str] = Counter()  # guarded by _changed
         self._meter = Meter()  # guarded by _changed
+        self._added = 0  # guarded by _changed
         self._changed = threading.Condition()
         self._stopping = False  # guarded by _changed
         self._worker: threading.Thread | None = None
@@ -212,6 +225,7 @@ class ChunkedEngine:
                     rows_limit=self.settings.budget.step_rows,
                     pages=self._page_figures(),
                     adapters=adapters,
+                    self_check=self._self_check.figures,
                 ),
             )
 
@@ -329,6 +343,7 @@ class ChunkedEngine:
             except Refusal as refusal:
                 raise EngineRefusal(refusal.code, refusal.detail, refusal.retry_after) from None
             self._live[live.sequence.id] = live
+            self._added += 1
             self._changed.notify()
 
     # -- the worker ---------------------------------------------------------------------------------------
@@ -350,20 +365,32 @@ class ChunkedEngine:
                     live = tuple(self._live[item.sequence.id] for item in step.items)
                     pieces = tuple(map(_piece, step.items, live))
                     return _Work(step, live, pieces)
-                self._audit()
-                self._changed.wait()
+                if self._audit():
+                    self._changed.wait()
         return None
 
-    def _audit(self) -> None:
-        """With nothing to do, check that no page was lost: an engine whose books are wrong serves nobody."""
+    def _audit(self) -> bool:
+        """With nothing to do, check that no page was lost: an engine whose books are wrong serves nobody.
+
+        The lock is let go of between the parts, so that a request waits for one of them at most; it ends
+        the audit, and the next idle moment begins a new one.
+
+        Returns:
+            Whether there is still nothing to do.
+        """
+        added = self._added
         try:
-            self._scheduler.verify()
+            for _ in self._scheduler.audit():
+                self._changed.wait(_AUDIT_PAUSE_S)
+                if self._added != added or self._stopping:
+                    return False
             self._meter.audits_passed += 1
         except IntegrityError:
             self._meter.audits_failed += 1
             _LOG.exception("the page books do not balance: the engine stops")
             self._stopping = True
             self._end_all("engine_failed")
+        return True
 
     def _step(self, work: _Work) -> None:
         try:

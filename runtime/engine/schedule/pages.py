@@ -6,10 +6,16 @@ that may hand it out again. What no one holds is free at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TypeVar
+
+_Entry = TypeVar("_Entry")
 
 NULL_PAGE = 0
 """Pads block tables on the device, so it is never given out."""
+_SLICE = 1024
+"""Entries that an audit checks between pauses: well below 2 ms."""
 
 
 class IntegrityError(Exception):
@@ -66,20 +72,39 @@ class PagePool:
         return -(-positions // self.page_size)
 
     def verify(self, expected: Mapping[int, int]) -> None:
-        """Compare with who should hold what.
+        """All of ``audit`` at once, for holders by page; absent pages have none."""
+        for _ in self.audit([expected.get(page, 0) for page in range(len(self._holders))]):
+            pass
+
+    def audit(self, expected: Sequence[int]) -> Iterator[None]:
+        """Compare with who should hold what, with pauses in which nothing may change.
 
         Args:
-            expected: holders by page, as counted from block tables and cache; absent pages have none.
+            expected: each page's holders, as counted from block tables and cache.
 
         Raises:
             IntegrityError: on the first difference.
         """
-        free = set(self._free)
-        if len(free) != len(self._free) or NULL_PAGE in free:
-            raise IntegrityError("a page is free twice, or the null page is free")
-        for page in range(NULL_PAGE, len(self._holders)):
-            holders = expected.get(page, 0)
-            if self._holders[page] != holders:
-                raise IntegrityError(f"page {page} has {self._holders[page]} holders, {holders} are known")
-            if page != NULL_PAGE and (holders == 0) != (page in free):
-                raise IntegrityError(f"page {page} has {holders} holders and is on the wrong list")
+        free = bytearray(len(self._holders))  # not a set: growing one takes longer than any other part
+        for part in slices(self._free):
+            for page in part:
+                if free[page] or page == NULL_PAGE:
+                    raise IntegrityError("a page is free twice, or the null page is free")
+                free[page] = 1
+            yield
+        for pages in slices(range(len(self._holders))):
+            for page in pages:
+                if self._holders[page] != expected[page]:
+                    raise IntegrityError(
+                        f"page {page} has {self._holders[page]} holders, {expected[page]} are known"
+                    )
+                if page != NULL_PAGE and (expected[page] == 0) != free[page]:
+                    raise IntegrityError(f"page {page} has {expected[page]} holders and is on the wrong list")
+            yield
+
+
+def slices(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
+    """``entries`` in the parts that an audit checks between pauses."""
+    rest = iter(entries)
+    while part := list(islice(rest, _SLICE)):
+        yield part

@@ -11,13 +11,12 @@ table of a sequence names, for every published block, the page that the cache ha
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from runtime.engine.schedule.digests import PrefixDigest
 from runtime.engine.schedule.idle import IdlePages
-from runtime.engine.schedule.pages import IntegrityError, PagePool
+from runtime.engine.schedule.pages import IntegrityError, PagePool, slices
 from runtime.engine.schedule.sequence import Sequence
 
 
@@ -179,23 +178,55 @@ class PrefixCache:
         return pages
 
     def verify(self, sequences: Iterable[Sequence]) -> None:
+        """All of ``audit`` at once."""
+        for _ in self.audit(sequences):
+            pass
+
+    def audit(self, sequences: Iterable[Sequence]) -> Iterator[None]:
         """Check the books against the block tables of all sequences that hold pages.
+
+        Each pause comes after a small part; whoever lets anything change in one asks anew.
 
         Raises:
             IntegrityError: a page is lost, held by nobody known, idle while used or used while idle; a
                 sequence has too few pages, or one of another owner.
         """
-        holders: Counter[int] = Counter(self._cached.keys())
+        holders = [0] * (1 + self.pool.usable)
+        for part in slices(self._cached):
+            for page in part:
+                holders[page] += 1
+            yield
         for sequence in sequences:
-            holders.update(sequence.pages)
+            for page in sequence.pages:
+                holders[page] += 1
             self._verify_table(sequence)
-        self.pool.verify(holders)
-        if {digest: page for page, (digest, _) in self._cached.items()} != self._page_of:
+            yield
+        yield from self.pool.audit(holders)
+        yield from self._audit_names()
+        yield from self._audit_idle(holders)
+
+    def _audit_names(self) -> Iterator[None]:
+        if len(self._cached) != len(self._page_of):
             raise IntegrityError("cached pages and names differ")
-        idle = list(self._idle)
-        if len(idle) != self._idle.count or set(idle) != {
-            page for page in self._cached if holders[page] == 1
-        }:
+        for part in slices(self._cached):
+            if any(self._page_of.get(self._cached[page][0]) != page for page in part):
+                raise IntegrityError("cached pages and names differ")
+            yield
+
+    def _audit_idle(self, holders: list[int]) -> Iterator[None]:
+        """Idle are exactly the pages that only the cache holds, each once."""
+        seen = bytearray(len(holders))
+        for part in slices(self._idle):
+            if any(page not in self._cached or holders[page] != 1 for page in part):
+                raise IntegrityError("the idle pages are not those that only the cache holds")
+            for page in part:
+                seen[page] = 1
+            yield
+        alone = 0
+        for part in slices(self._cached):
+            alone += sum(holders[page] == 1 for page in part)
+            yield
+        if not seen.count(1) == self._idle.count == alone:
             raise IntegrityError("the idle pages are not those that only the cache holds")
 
     def _verify_table(self, sequence: Sequence) -> None:

@@ -195,7 +195,19 @@ class Scheduler:
                 self._fail(item.sequence, code)
 
     def verify(self) -> None:
-        """Check that the books balance; for when the engine is idle, and for tests at any time.
+        """Check that the books balance: all of ``audit`` at once, at any time.
+
+        Raises:
+            IntegrityError: they do not.
+        """
+        for _ in self.audit():
+            pass
+
+    def audit(self) -> Iterator[None]:
+        """Check that the books balance, in parts, for when the engine is idle.
+
+        Between two parts nobody has to wait; but if anything changes then, the rest means nothing and the
+        audit is to be begun anew.
 
         Raises:
             IntegrityError: they do not.
@@ -203,7 +215,7 @@ class Scheduler:
         ended = (
             [] if self._out is None else [item.sequence for item in self._out.items if item.sequence.ended]
         )
-        self.cache.verify([*self.running, *ended])
+        yield from self.cache.audit([*self.running, *ended])
         if any(sequence.pages for sequence in self.waiting):
             raise IntegrityError("a waiting sequence holds pages")
         if len(self.running) + len(self.waiting) != len(self._by_id):

@@ -54,6 +54,8 @@ def test_a_histogram_counts_a_bound_with_what_is_below_it() -> None:
 async def test_each_token_counts_once_as_a_first_or_after_another(engine: ChunkedEngine) -> None:
     prompts = [tuple(range(5, 5 + length)) for length in (3, 20, 40)]
     await asyncio.gather(*(ask(engine, f"r{index}", prompt) for index, prompt in enumerate(prompts)))
+    while not telemetry(engine).audits_passed:  # noqa: ASYNC110 an audit tells nobody that it ended
+        await asyncio.sleep(0.005)
     await engine.stop()
     figures, stats = telemetry(engine), engine.stats()
     assert sum(figures.first_token.counts) == 3

@@ -233,3 +233,37 @@ def test_verification_notices_a_page_of_another() -> None:
     one.computed = 13
     with pytest.raises(IntegrityError, match="pages"):
         cache.verify([one, other])
+
+
+def test_an_audit_goes_in_small_parts() -> None:
+    """Of 20,000 pages, used, idle and free, no part looks at more than 1,024 entries of one book."""
+    cache = cache_of(20_000)
+    gone = [run(cache, Owner("gone"), [n] * 9) for n in range(3_000)]
+    for sequence in gone:
+        cache.detach(sequence)
+    running = [run(cache, Owner("a"), [n, *[1] * 8]) for n in range(3_000)]
+    parts = sum(1 for _ in cache.audit(running))
+    assert parts >= len(running) + cache.pool.usable // 1_024 + 3 * (cache.cached // 1_024)
+
+
+def test_an_audit_finds_what_is_in_the_last_part() -> None:
+    """A page that two names have, a name too many, an idle page too many or too few."""
+    cache = cache_of(20_000)
+    for sequence in [run(cache, Owner("gone"), [n] * 9) for n in range(3_000)]:
+        cache.detach(sequence)
+    cache.verify([])
+    page, (digest, tenant) = next(reversed(cache._cached.items()))
+    cache._page_of[digest] = page + 1
+    with pytest.raises(IntegrityError, match="names"):
+        cache.verify([])
+    cache._page_of[digest] = page
+    cache._page_of[b"more"] = page
+    with pytest.raises(IntegrityError, match="names"):
+        cache.verify([])
+    del cache._page_of[b"more"]
+    cache._idle.remove(tenant, page)
+    with pytest.raises(IntegrityError, match="idle"):
+        cache.verify([])
+    cache._idle.add(tenant, [page, cache.pool.usable])
+    with pytest.raises(IntegrityError, match="idle"):
+        cache.verify([])
