@@ -95,6 +95,76 @@ def test_the_honest_runtime_is_attested(mock_world: MockWorld, live: AttestedRun
     assert "mock" in repr(live)
 
 
+def test_the_rows_of_an_appraisal(one_gpu_world: MockWorld) -> None:
+    """In one order: who vouches, the CPU, every device, what is stated, second verdicts, and time."""
+    verdict_ = verdict(one_gpu_world, one_gpu_world.answer(NONCE))
+    rows = [row for row in verdict_.checks if row.part[:1] == ("appraisal",)]
+    assert list(dict.fromkeys(row.part[1] for row in rows)) == [
+        "vendor",
+        "CPU",
+        "devices",
+        "statement",
+        "second verdicts",
+        "time",
+    ]
+    values, mock = "docs/reference/reference-values.md", "promise P8: the mock cannot pass for hardware"
+    expected = [
+        ("vendor", values),
+        ("all parts are of one kind", mock),
+        ("mock roots named by trust file and reference values", mock),
+        ("MOCK: no hardware protects this runtime", mock),
+        ("kind of TEE", values),
+        ("number of GPUs", values),
+        ("second verdicts", values),
+        ("evidence in date", f"{values}#when-a-verdict-ends"),
+        ("certificates in date", f"{values}#when-a-verdict-ends"),
+        ("reference in date", values),
+    ]
+    names = {name for name, _ in expected}
+    assert [(row.name, row.clause) for row in rows if row.name in names] == expected
+    ends = {row.name: row.expires for row in rows if row.part[1] == "time"}
+    assert ends == {
+        "evidence in date": NOW + timedelta(hours=1),
+        "certificates in date": min(verdict_.devices[0].not_after, _verified(one_gpu_world).cpu.not_after),
+        "reference in date": FAR,
+    }
+
+
+def test_devices_that_nobody_asked_for(mock_world: MockWorld, one_gpu_world: MockWorld) -> None:
+    """Values without GPUs accept none."""
+    reference = replace(_reference(one_gpu_world), gpu=None)
+    with pytest.raises(Refused) as refusal:
+        appraise(_verified(one_gpu_world), reference, now=NOW)
+    assert (refusal.value.code, refusal.value.expected) == ("device-count", "0")
+    rows = verdict(mock_world, mock_world.answer(NONCE)).checks
+    assert [row.name for row in rows if row.part[:2] == ("appraisal", "devices")] == ["number of devices"]
+
+
+def test_the_export_names_every_part(one_gpu_world: MockWorld) -> None:
+    """Runtime, CPU and each device, by vendor, evidence and what is claimed of it."""
+    verdict_ = verdict(one_gpu_world, one_gpu_world.answer(NONCE))
+    submodules = verdict_.ear()["submods"]
+    assert list(submodules) == ["runtime", "cpu", "nvidia-gpu-0"]
+    private = {
+        part: {name: value for name, value in claims.items() if name.startswith("sealgate.")}
+        for part, claims in submodules.items()
+    }
+    cpu = {"sealgate.vendor": "MOCK", "sealgate.tee": "snp", "sealgate.measurement": verdict_.measurement}
+    assert private == {
+        "runtime": cpu
+        | {"sealgate.statement": verdict_.statement_digest, "sealgate.keyset": verdict_.keyset_digest},
+        "cpu": cpu,
+        "nvidia-gpu-0": {
+            "sealgate.vendor": "MOCK",
+            "sealgate.device": verdict_.devices[0].ueid,
+            "sealgate.evidence": verdict_.statement.devices[0].evidence_sha256,
+        },
+    }
+    vectors = {part: claims["ear.trustworthiness-vector"] for part, claims in submodules.items()}
+    assert vectors["cpu"] == vectors["runtime"] == dict(verdict_.claims)
+    assert (vectors["nvidia-gpu-0"]["hardware"], vectors["nvidia-gpu-0"]["executables"]) == (97, 2)
+
+
 LAUNCHES = [
     ("snp-debug", {"policy": 0x30000 | 1 << 19}),
     ("snp-migration-agent", {"policy": 0x30000 | 1 << 18}),
@@ -148,6 +218,21 @@ def test_a_statement_that_is_not_accepted(
     world = replace(mock_world, statement=replace(mock_world.statement, **statement))
     assert _code(_verified(world), _reference(mock_world)) == code
     appraise(_verified(world), _reference(world), now=NOW)
+
+
+def test_a_self_check_is_shown_and_decides_where_reference_values_ask_for_one(mock_world: MockWorld) -> None:
+    """Without a reference value it is a row; with one, another engine's check is refused, and none too."""
+    checked = replace(mock_world, statement=replace(mock_world.statement, self_check=OTHER))
+    lenient = _reference(mock_world)
+    runtime = replace(lenient.runtime, self_checks=frozenset({OTHER}))
+    strict = replace(lenient, runtime=runtime)
+    rows = appraise(_verified(checked), lenient, now=NOW).checks
+    assert [(row.got, row.outcome) for row in rows if row.name == "self-check"] == [(OTHER, Outcome.NOTED)]
+    appraise(_verified(checked), strict, now=NOW)
+    other = replace(checked, statement=replace(checked.statement, self_check=sha256_digest(b"another")))
+    assert _code(_verified(other), strict) == "self-check-not-accepted"
+    assert _code(_verified(mock_world), strict) == "self-check-not-accepted"
+    assert ReferenceValues.parse(strict.toml().encode()) == strict
 
 
 def test_another_contract(mock_world: MockWorld) -> None:
@@ -363,9 +448,10 @@ def test_require_live(live: AttestedRuntime) -> None:
 
 def test_a_clock_that_went_back(live: AttestedRuntime) -> None:
     """Setting the clock back does not lengthen a verdict's life; a correction of seconds is tolerated."""
-    live.require_live(NOW - appraise_module.MAX_STEP_BACK)
-    with pytest.raises(Refused, match="verdict-clock"):
-        live.require_live(NOW - appraise_module.MAX_STEP_BACK - SECOND)
+    live.require_live(NOW - timedelta(seconds=5))
+    with pytest.raises(Refused, match="verdict-clock") as refusal:
+        live.require_live(NOW - timedelta(seconds=5, microseconds=1))
+    assert refusal.value.clause == "docs/reference/reference-values.md#when-a-verdict-ends"
 
 
 def test_a_verdict_without_a_nonce_carries_nothing(mock_world: MockWorld) -> None:
