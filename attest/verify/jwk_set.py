@@ -33,6 +33,9 @@ _P384_BYTES: Final = 48
 _RSA_BITS: Final = range(2048, 8193)
 _MAX_RSA_BYTES: Final = 1024
 
+_ALGORITHM: Final = {"EC": "ES384", "RSA": "RS256"}
+"""The one algorithm of each kind of key that services sign with."""
+
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 # As in attest.verify.x509: what the library tolerates with a warning is judged by checks.
@@ -87,13 +90,25 @@ def signing_key(jwks: bytes, key_id: str) -> SigningKey:
     entry = _entries(jwks).get(key_id)
     if entry is None:
         raise Refused("jwks-key-unknown", "RFC 7515 section 4.1.4", expected="a key of the issuer's set")
-    if entry.get("use", "sig") != "sig":
-        raise Refused("jwks-key-kind", "RFC 7517 section 4.2", expected="use sig", got="another use")
+    _require_purpose(entry)
     chain = _chain(entry.get("x5c", []))
     certificates = tuple(_certificate(der) for der in chain)
     certified = certificates[0].public_key() if certificates else None
     public_key = _public_key(entry, certified)
     return SigningKey(key_id, public_key, chain, certificates)
+
+
+def _require_purpose(entry: dict[str, Any]) -> None:
+    """A key that says what it is for may be for nothing else: RFC 7517 sections 4.2 to 4.4."""
+    if entry.get("use", "sig") != "sig":
+        raise Refused("jwks-key-kind", "RFC 7517 section 4.2", expected="use sig", got="another use")
+    operations = entry.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or "verify" not in operations:
+        raise Refused("jwks-key-kind", "RFC 7517 section 4.3", expected="key_ops verify", got="others")
+    kind = entry.get("kty")
+    algorithm = _ALGORITHM.get(kind, "") if isinstance(kind, str) else ""
+    if entry.get("alg", algorithm) != algorithm:
+        raise Refused("jwks-key-kind", "RFC 7517 section 4.4", expected=f"alg {algorithm}", got="another")
 
 
 @lru_cache(maxsize=8)

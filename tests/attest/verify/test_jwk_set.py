@@ -57,6 +57,10 @@ def test_keys_of_both_kinds() -> None:
     assert isinstance(key.public_key, rsa.RSAPublicKey)
     assert len(key.certificates) == len(key.chain) == 1
     assert signing_key(jwks(EC_ENTRY | {"use": "sig"}), "k").chain == ()
+    assert signing_key(jwks(EC_ENTRY | {"alg": "ES384", "key_ops": ["sign", "verify"]}), "k").chain == ()
+    assert (
+        signing_key(jwks(rsa_entry(2048, 65537) | {"alg": "RS256", "key_ops": ["verify"]}), "k").chain == ()
+    )
     numbers = rsa_entry(2048, 65537)
     assert isinstance(signing_key(jwks(numbers), "k").public_key, rsa.RSAPublicKey)
 
@@ -123,6 +127,11 @@ def test_bounds_are_inclusive() -> None:
         (jwks(EC_ENTRY, EC_ENTRY), "jwks-duplicate-key"),
         (jwks(OTHER_EC), "jwks-key-unknown"),
         (jwks(EC_ENTRY | {"use": "enc"}), "jwks-key-kind"),
+        (jwks(EC_ENTRY | {"key_ops": ["sign"]}), "jwks-key-kind"),
+        (jwks(EC_ENTRY | {"key_ops": "verify"}), "jwks-key-kind"),
+        (jwks(EC_ENTRY | {"alg": "RS256"}), "jwks-key-kind"),
+        (jwks(EC_ENTRY | {"alg": None}), "jwks-key-kind"),
+        (jwks(rsa_entry(2048, 65537) | {"alg": "PS256"}), "jwks-key-kind"),
         (jwks(EC_ENTRY | {"kty": "oct"}), "jwks-key-kind"),
         (jwks(EC_ENTRY | {"kty": None}), "jwks-key-kind"),
         (jwks(EC_ENTRY | {"crv": "P-256"}), "jwks-key-kind"),
@@ -170,7 +179,7 @@ def test_a_small_key_behind_a_certificate_is_refused_as_well() -> None:
 @settings(max_examples=80, deadline=None)
 @given(
     changed=st.dictionaries(
-        st.sampled_from(["kty", "crv", "x", "y", "n", "e", "x5c", "use", "kid"]),
+        st.sampled_from(["kty", "crv", "x", "y", "n", "e", "x5c", "use", "alg", "key_ops", "kid"]),
         st.recursive(
             st.none() | st.text(max_size=6), lambda inner: st.lists(inner, max_size=2), max_leaves=3
         ),
