@@ -7,7 +7,7 @@ import re
 from typing import Any, Final
 
 from runtime.guide.form import CallsForm, ChoiceForm, Form, JsonForm, RegexForm
-from runtime.guide.pattern import anchored
+from runtime.guide.pattern import whole
 from runtime.guide.schema import prepared
 from runtime.model.tool_prompt import CALL_CLOSE, CALL_OPEN
 
@@ -30,7 +30,7 @@ def grammar_of(form: Form) -> str:
         case JsonForm():
             return f"start: {_json(form)}\n"
         case RegexForm(pattern):
-            return f"start: {_regex(anchored(pattern))}\n"
+            return f"start: {_regex(whole(pattern))}\n"
         case ChoiceForm(options):
             return f"start: {' | '.join(_literal(option) for option in options)}\n"
         case CallsForm():

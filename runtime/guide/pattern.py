@@ -1,7 +1,10 @@
-"""How large a regular expression becomes once its counted repetitions are written out.
+r"""Regular expressions made ready for the compiler: of a bounded size, and meaning the same to everyone.
 
 The library compiles lazily, so that a short pattern with nested counts costs nothing until the first token,
-and then everything. Here it is refused by its size before anything is built.
+and then everything. Here it is refused by the size it has once its repetitions are written out.
+
+Dialects differ in what ``.`` and ``\d`` match: digits of all scripts, or ASCII's. What is written must match
+whichever dialect it is checked with, so each is narrowed to what all of them have in common.
 """
 
 from __future__ import annotations
@@ -25,24 +28,53 @@ _TOKEN: Final = re.compile(
     re.DOTALL,
 )
 
+_COMMON: Final = {
+    "\\d": "[0-9]",
+    "\\D": "[^\\d]",
+    "\\w": "[A-Za-z0-9_]",
+    "\\W": "[^\\w]",
+    "\\s": "[\\t-\\r ]",
+    "\\S": "[^\\s\\x{FEFF}]",
+    ".": "[^\\n\\r\\x{2028}\\x{2029}]",
+}
+"""The positive ones are ASCII's (ECMA-262); the negative ones leave out what the library does: more."""
+
+_ESCAPE: Final = re.compile(r"\\.", re.DOTALL)
+
 _VERBOSE: Final = re.compile(r"\(\?[a-zA-Z-]*x")
 """In that syntax spaces may stand inside a count, and a comment around anything."""
 
 
-def anchored(pattern: str) -> str:
-    """The pattern without the anchors that a match from beginning to end makes idle.
+def whole(pattern: str) -> str:
+    """The pattern, portable, without the anchors that a match from beginning to end makes idle.
 
     Raises:
         FormRefused: it is too long, or too large once written out.
     """
-    check_size(pattern)
     start = 1 if pattern.startswith("^") else 0
     stop = len(pattern)
     if pattern.endswith("$"):
         escapes = len(pattern) - 1 - len(pattern[:-1].rstrip("\\"))
         stop -= escapes % 2 == 0
     # Of alternatives an anchor binds the outer ones alone; without them all are whole matches anyway.
-    return pattern[start:stop]
+    return portable(pattern[start:stop])
+
+
+def portable(pattern: str) -> str:
+    """The pattern, narrowed to what it matches in every dialect.
+
+    Raises:
+        FormRefused: it is too long, or too large once written out.
+    """
+    check_size(pattern)
+    return _TOKEN.sub(_common, pattern)
+
+
+def _common(match: re.Match[str]) -> str:
+    part = match.group()
+    if part.startswith("["):
+        return part[0] + _ESCAPE.sub(lambda escape: _COMMON.get(escape.group(), escape.group()), part[1:])
+    return _COMMON.get(part, part)
 
 
 def check_size(pattern: str) -> None:

@@ -11,12 +11,12 @@ narrower form, and what a caller who lists a function's arguments means.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
 from runtime.guide.form import FormRefused, Schema
-from runtime.guide.pattern import check_size
+from runtime.guide.pattern import portable
 
 MAX_MULTIPLE: Final = 10_000
 """The compiler has a state per remainder: of the least common multiple of all, in the smallest decimal."""
@@ -90,12 +90,11 @@ class _Preparation:
             return [self.of(each) for each in _typed(key, value, list)]
         if key in _MAPS:
             members = _typed(key, value, dict)
-            if key == "patternProperties":
-                _each(check_size, members)
-            return {name: self.of(each) for name, each in members.items()}
+            name_of = portable if key == "patternProperties" else str
+            return {name_of(name): self.of(each) for name, each in members.items()}
         if key == "pattern":
-            check_size(_typed(key, value, str))
-        elif key == "multipleOf":
+            return portable(_typed(key, value, str))
+        if key == "multipleOf":
             self._multiply(value)
         return value
 
@@ -127,8 +126,3 @@ def _typed(key: str, value: Any, kind: type[Any]) -> Any:
     if not isinstance(value, kind):
         raise FormRefused(f"{key} is of another type in a schema.")
     return value
-
-
-def _each(check: Callable[[str], None], names: Mapping[str, Any]) -> None:
-    for name in names:
-        check(name)
