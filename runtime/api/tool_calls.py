@@ -62,6 +62,7 @@ class CallReader:
         self._names = names
         self._held = ""
         self._at = _At.CONTENT
+        self._between = False  # behind a call, and nothing was said since
         self._scanner = _ObjectScanner()
         self.calls = 0
 
@@ -71,7 +72,7 @@ class CallReader:
     @property
     def complete(self) -> bool:
         """Whether the answer called something, and the last call is whole."""
-        return self.calls > 0 and self._at in {_At.CONTENT, _At.TAIL}
+        return self.calls > 0 and self._at is not _At.ARGUMENTS
 
     def feed(self, text: str, *, last: bool) -> tuple[str, list[CallDelta]]:
         """The content and the calls that became certain; with ``last``, all that is left."""
@@ -101,16 +102,18 @@ class CallReader:
 
     def _content(self, *, last: bool) -> str | None:
         before, tag, after = self._held.partition(CALL_OPEN)
+        if not tag:
+            keep = 0 if last else _could_begin(CALL_OPEN, before)
+            before, after = before[: len(before) - keep], before[len(before) - keep :]
+            if not before or (self._between and before.isspace() and not last):
+                return None
+        self._held = after
         if tag:
-            self._held, self._at = after, _At.HEAD
-            return self._shown(before)
-        keep = 0 if last else _could_begin(CALL_OPEN, before)
-        shown, self._held = before[: len(before) - keep], before[len(before) - keep :]
-        return self._shown(shown) if shown else None
-
-    def _shown(self, text: str) -> str:
-        """White space between calls separates them and says nothing."""
-        return "" if self.calls and text.isspace() else text
+            self._at = _At.HEAD
+        if self._between and not before.strip():  # white space that parts calls says nothing
+            return ""
+        self._between = False
+        return before
 
     def _head(self, *, last: bool) -> str | CallDelta | None:
         match = _HEAD.match(self._held)
@@ -131,7 +134,7 @@ class CallReader:
         taken = self._scanner.take(self._held)
         piece, self._held = self._held[:taken], self._held[taken:]
         if self._scanner.closed:
-            self._at = _At.TAIL
+            self._at, self._between = _At.TAIL, True
         return CallDelta(self.calls - 1, piece)
 
     def _tail(self, *, last: bool) -> str | None:
