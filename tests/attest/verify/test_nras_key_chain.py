@@ -50,7 +50,9 @@ def certificate(
     return builder.sign(issuer_key, digest or hashes.SHA256()).public_bytes(Encoding.DER)
 
 
-def judge(leaf: bytes, intermediate: bytes, *, now: datetime = NOW) -> VerifiedNras:
+def judge(
+    leaf: bytes, intermediate: bytes, *, now: datetime = NOW, not_after: datetime | None = None
+) -> VerifiedNras:
     """A whole verdict under a key set of this chain, with this intermediate pinned."""
     service = MockNras(LEAF_KEY)
     answer = service.answer(
@@ -59,7 +61,8 @@ def judge(leaf: bytes, intermediate: bytes, *, now: datetime = NOW) -> VerifiedN
     chain = [base64.b64encode(der).decode() for der in (leaf, intermediate)]
     keys = json.dumps({"keys": [{"kty": "EC", "kid": KEY_ID, "x5c": chain}]}).encode()
     roots = NrasRoots(nvidia=True, intermediates=frozenset({hashlib.sha256(intermediate).hexdigest()}))
-    return verify_nras(answer, JwkSetCollateral(keys), roots, nonce=NONCE, now=now, checks=CheckList())
+    collateral = JwkSetCollateral(keys, not_after)
+    return verify_nras(answer, collateral, roots, nonce=NONCE, now=now, checks=CheckList())
 
 
 INTERMEDIATE = certificate("intermediate", "root", RSA_KEY, OTHER_RSA_KEY, days=900)
@@ -74,6 +77,9 @@ def test_a_chain_that_holds() -> None:
     )
     short = builder.sign(RSA_KEY, hashes.SHA256()).public_bytes(Encoding.DER)
     assert judge(short, INTERMEDIATE).not_after == NOW + timedelta(minutes=1)
+    for minutes, end in ((2, 1), (1, 1), (0, 0)):  # of the key set
+        verified = judge(short, INTERMEDIATE, not_after=NOW + timedelta(minutes=minutes))
+        assert verified.not_after == NOW + timedelta(minutes=end)
     ending = certificate("intermediate", "root", RSA_KEY, OTHER_RSA_KEY, days=1)
     assert judge(certificate("leaf", "intermediate", LEAF_KEY, RSA_KEY), ending).not_after == NOW
 

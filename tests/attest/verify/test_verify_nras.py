@@ -86,6 +86,7 @@ def test_a_good_answer(version: str) -> None:
     assert verified.not_after == checks.expires == NOW + timedelta(hours=1)
     assert {row.outcome for row in checks} == {Outcome.PASSED}
     assert len(checks) == 6 + len(ALL)
+    assert checks.rows[3].clause == "RFC 9711 section 4.2.18"
 
 
 def test_a_saved_answer_and_a_warning_are_noted() -> None:
@@ -325,6 +326,9 @@ def test_a_device_token_has_its_own_end_and_its_own_nonce() -> None:
     """A device's token from an older answer refuses in a new one, even if the service signed it in."""
     old = json.loads(SERVICE.answer(NONCE, now=NOW - timedelta(hours=2)))[1]["GPU-0"]
     assert refusal(lambda: judge(_bundle({"GPU-0": old}))).code == "nras-expired"
+    unsigned = json.loads(SERVICE.answer(NONCE, now=NOW))[1]["GPU-0"].rpartition(".")[0]
+    signature = base64.urlsafe_b64encode(bytes(96)).decode()
+    assert refusal(lambda: judge(_bundle({"GPU-0": f"{unsigned}.{signature}"}))).code == "nras-signature"
     foreign = json.loads(SERVICE.answer(bytes(32), now=NOW))[1]["GPU-0"]
     assert refusal(lambda: judge(_bundle({"GPU-0": foreign}))).code == "nras-nonce"
 
