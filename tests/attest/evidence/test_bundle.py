@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,11 +19,12 @@ from attest.evidence.bundle import (
 )
 from attest.evidence.bundle_collateral import MAX_CERTIFICATE_BYTES, MAX_CRL_BYTES
 from attest.evidence.bundle_cpu import MAX_REPORT_BYTES
-from attest.evidence.cpu import SnpCollateral, SnpEvidence
+from attest.evidence.cpu import AzureSnpEvidence, SnpCollateral, SnpEvidence
 from attest.evidence.device import DeviceEvidence, NvidiaCollateral
 from attest.evidence.gpu import MAX_CHAIN_BYTES, MAX_OCSP_BYTES, MAX_RIM_BYTES, GpuEvidence
 from attest.evidence.gpu import MAX_REPORT_BYTES as MAX_GPU_REPORT_BYTES
-from attest.evidence.tdx_evidence import TdxCollateral, TdxEvidence
+from attest.evidence.tdx_evidence import MAX_EVENT_LOG_BYTES, MAX_QUOTE_BYTES, TdxCollateral, TdxEvidence
+from attest.evidence.tpm import TpmQuote
 from attest.refusal import Refused
 
 BUNDLE = Bundle(b"statement", b"keyset", SnpEvidence(b"report", SnpCollateral(b"leaf", b"ask", None, b"crl")))
@@ -33,6 +35,7 @@ TOKEN = {"kind": "nras", "token": ""}
 TDX = TdxCollateral("", b"", b"", "", "{}", bytes(64), "", "{}", bytes(64))
 some = st.binary(max_size=64)
 maybe = st.none() | some
+digests = st.binary(min_size=32, max_size=32)
 text = st.text(st.characters(max_codepoint=127), max_size=20)
 signature = st.binary(min_size=64, max_size=64)
 tdx_collateral = st.builds(TdxCollateral, text, some, some, text, text, signature, text, text, signature)
@@ -53,7 +56,13 @@ bundles = st.builds(
     some,
     some,
     st.builds(SnpEvidence, some, st.builds(SnpCollateral, maybe, maybe, maybe, maybe))
-    | st.builds(TdxEvidence, some, st.none() | tdx_collateral, maybe),
+    | st.builds(TdxEvidence, some, st.none() | tdx_collateral, maybe)
+    | st.builds(
+        AzureSnpEvidence,
+        some,
+        st.builds(TpmQuote, some, some, st.lists(digests, min_size=24, max_size=24).map(tuple)),
+        st.builds(SnpCollateral, maybe, maybe, maybe, maybe),
+    ),
     devices,
     st.none()
     | st.builds(
@@ -73,6 +82,11 @@ def _document(**changes: Any) -> bytes:
 
 def _snp(**changes: Any) -> bytes:
     return _document(collateral={"snp": SNP | changes, "tdx": None, "nvidia": None})
+
+
+def _tdx(**changes: Any) -> bytes:
+    cpu = {"kind": "tdx", "quote": "", "event_log": None} | changes
+    return _document(cpu=cpu, collateral=dict.fromkeys(("snp", "tdx", "nvidia")))
 
 
 def _nvidia(**changes: Any) -> bytes:
@@ -150,6 +164,9 @@ AZURE = {"kind": "azure-snp", "hcl_report": "", "quote": "", "signature": "", "p
         (_document(cpu={"kind": "tdx", "quote": "", "event_log": None}), "bundle-not-canonical", 30),
         (_document(cpu={"kind": "tdx", "quote": ""}), "bundle-members", 30),
         (_document(cpu={"kind": "sgx", "quote": ""}), "cpu-evidence-kind", 20),
+        (_tdx(quote=_too_long(MAX_QUOTE_BYTES)), "bundle-too-large", 30),
+        (_tdx(event_log=_too_long(MAX_EVENT_LOG_BYTES)), "bundle-too-large", 30),
+        (_tdx(quote=None), "bundle-base64", 30),
         (_document(cpu={**AZURE, "pcrs": "AAAA"}), "bundle-truncated", 30),
         (_document(cpu={**AZURE, "pcrs": _too_long(24 * 32)}), "bundle-too-large", 30),
         (_document(cpu={**AZURE, "hcl_report": _too_long(2600)}), "bundle-too-large", 30),
@@ -215,6 +232,46 @@ def test_refuses(document: bytes, code: str, exit_code: int) -> None:
     with pytest.raises(Refused) as refusal:
         Bundle.parse(document)
     assert (refusal.value.code, refusal.value.exit_code) == (code, exit_code)
+
+
+def test_the_longest_parts_are_read() -> None:
+    """Every bound is the documented one, and belongs to what is accepted."""
+    gpu = GpuEvidence("HOPPER", bytes(16 * 1024), bytes(64 * 1024))
+    longest = Bundle(
+        b"statement",
+        b"keyset",
+        SnpEvidence(bytes(4096), SnpCollateral(*(bytes(16 * 1024) for _ in range(3)), bytes(256 * 1024))),
+        (DeviceEvidence.of(255, gpu),),
+        NvidiaCollateral({"R" * 160: bytes(128 * 1024)}, (bytes(8 * 1024),)),
+        (VerdictToken("maa", bytes(256 * 1024)), VerdictToken("nras", b"")),
+    )
+    tdx = Bundle(b"", b"", TdxEvidence(bytes(16 * 1024), TDX, bytes(512 * 1024)))
+    pcrs = tuple(bytes([place]) * 32 for place in range(24))
+    azure = AzureSnpEvidence(bytes(2600), TpmQuote(bytes(1024), bytes(512), pcrs), SnpCollateral(None))
+    for bundle in (longest, tdx, Bundle(b"", b"", azure)):
+        assert Bundle.parse(bundle.serialise()) == bundle
+
+
+def test_the_longest_lists_are_read() -> None:
+    """Sixty-four devices, two manifests for each, 128 answers."""
+    devices = tuple(DeviceEvidence.of(index, GpuEvidence("HOPPER", b"", b"")) for index in range(64))
+    pool = NvidiaCollateral({f"R{number:03}": b"" for number in range(128)}, (b"",) * 128)
+    most = Bundle(b"", b"", SnpEvidence(b"", SnpCollateral(None)), devices, pool)
+    assert Bundle.parse(most.serialise()) == most
+    with pytest.raises(Refused, match="bundle-devices"):
+        replace(most, devices=(*devices, DeviceEvidence.of(64, GpuEvidence("HOPPER", b"", b""))))
+    with pytest.raises(Refused, match="bundle-members"):
+        Bundle.parse(_nvidia(rims={"R" * 161: ""}))
+
+
+def test_parts_are_counted_before_they_are_read() -> None:
+    """131072 commas and brackets; one more, of whichever kind, is too many."""
+    for parts in (b"," * 131072, b"[" * 131072, b"{" * 131072, b",[" * 65535 + b"{,"):
+        with pytest.raises(Refused) as refusal:
+            Bundle.parse(parts)
+        assert refusal.value.code != "bundle-members"
+        with pytest.raises(Refused, match="bundle-members"):
+            Bundle.parse(parts + b",")
 
 
 def test_every_flipped_bit_of_the_document_changes_a_part() -> None:
