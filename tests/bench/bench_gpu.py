@@ -1,19 +1,23 @@
 """How long GPUs take to verify, in milliseconds of processor time, as JSON on standard output.
 
-    python -m tests.bench.bench_gpu [--repeat N]
+    python -m tests.bench.bench_gpu [--repeat N] [--peer PYTHON]
 
 Each figure is the median of N single calls. ``first`` figures begin with nothing kept from earlier ones:
 every certificate, manifest and signature is verified. ``primitives`` is the floor in the same run: the ECDSA
 P-384 verifications alone that a first GPU with two manifests takes (4 for the device's chain, 1 for the
 report, 3 for the manifests' chain, 2 for the manifests). Goals: one GPU with both manifests 12 ms, a board of
-eight 50 ms.
+eight 50 ms. ``--peer`` names the interpreter of an environment with NVIDIA's own local verifier
+(``tests/oracles/nvidia_local_verifier.py``), which is then asked about the same genuine set in the same run,
+and the ratio says how many times longer it takes; both without revocation.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import statistics
+import subprocess
 import time
 import warnings
 from collections.abc import Callable
@@ -33,7 +37,7 @@ from attest.verify import nvidia_chain, ocsp
 from attest.verify.gpu_set import verify_gpu_set
 from attest.verify.nvidia import verify_gpu
 from attest.verify.rim import verify_rim
-from tests.simulators.genuine_nvidia import SUMMER_2025, complete
+from tests.simulators.genuine_nvidia import REPORTS, SUMMER_2025, complete
 from tests.simulators.gpu_world import GpuWorld, board
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -108,6 +112,7 @@ def genuine(repeat: int) -> float | None:
     if not VECTORS.is_dir():
         return None
     evidence, collateral = complete(VECTORS)
+    collateral = replace(collateral, ocsp=())
     roots = NvidiaRoots(nvidia=True)
 
     def call() -> None:
@@ -117,11 +122,42 @@ def genuine(repeat: int) -> float | None:
     return median_ms(call, repeat)
 
 
+def peer(python: str, repeat: int) -> float:
+    """NVIDIA's local verifier on the genuine set, median."""
+    evidence, collateral = complete(VECTORS)
+    case = REPORTS[0]
+    question = {
+        "what": "gpu",
+        "now": SUMMER_2025.isoformat(),
+        "arch": evidence.arch,
+        "driver": case.driver,
+        "vbios": case.vbios,
+        "nonce": evidence.report[4:36].hex(),
+        "report": _base64(evidence.report),
+        "chain": _base64(evidence.certificate_chain),
+        "driver_rim": _base64(collateral.driver_rim or b""),
+        "vbios_rim": _base64(collateral.vbios_rim),
+        "repeat": repeat,
+    }
+    oracle = Path(__file__).resolve().parents[1] / "oracles" / "nvidia_local_verifier.py"
+    done = subprocess.run(
+        [python, str(oracle)], input=json.dumps([question]), capture_output=True, text=True, check=True
+    )
+    (times,) = json.loads(done.stdout[done.stdout.rindex("[[") :])
+    return round(statistics.median(times), 4)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=100)
-    repeat = parser.parse_args().repeat
+    parser.add_argument("--peer", metavar="PYTHON")
+    options = parser.parse_args()
+    repeat = options.repeat
     warnings.simplefilter("ignore")
     measured = figures(repeat)
     result = {
@@ -133,6 +169,10 @@ def main() -> None:
         "goals": GOALS_MS,
         "met": {name: measured[name] <= goal for name, goal in GOALS_MS.items()},
     }
+    if options.peer and result["genuine_first"] is not None:
+        theirs = peer(options.peer, max(repeat // 5, 10))
+        result["nvidia_local_verifier"] = theirs
+        result["times_faster"] = round(theirs / result["genuine_first"], 1)
     print(json.dumps(result, indent=2))
 
 

@@ -3,7 +3,8 @@
 Reads cases as JSON from standard input, writes an answer for each to standard output. Nothing of
 NVIDIA's is changed but what needs hardware or the network: the clock of OpenSSL's store is the case's,
 evidence comes from the case instead of NVML, and the question of revocation is answered "good"
-(``compare_nvidia.py`` therefore compares verdicts without revocation).
+(``compare_nvidia.py`` therefore compares verdicts without revocation). A case with ``repeat`` is answered so
+often, and the answer is the milliseconds of processor time that each took (``tests/bench/bench_gpu.py``).
 
     python -m venv /tmp/nvidia-oracle && /tmp/nvidia-oracle/bin/pip install nv-local-gpu-verifier==2.7.3
     .venv/bin/python -m tests.oracles.compare_nvidia /tmp/nvidia-oracle/bin/python
@@ -18,6 +19,8 @@ import os
 import re
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -127,6 +130,19 @@ def _manifest(case: dict[str, Any]) -> bool:
     return bool(holds)
 
 
+def _timed(judge: Callable[[dict[str, Any]], bool], case: dict[str, Any]) -> bool | list[float]:
+    """The answer; or how long it took, if it is one that accepts and was to be timed."""
+    if "repeat" not in case:
+        return judge(case)
+    times = []
+    for _ in range(case["repeat"]):
+        start = time.thread_time_ns()
+        if not judge(case):
+            return False
+        times.append((time.thread_time_ns() - start) / 1e6)
+    return times
+
+
 def main() -> None:
     """Answer every case: true, false, or the name of the exception, which is a refusal too."""
     global _NOW  # noqa: PLW0603 - the clock
@@ -139,7 +155,7 @@ def main() -> None:
     for case in json.load(sys.stdin):
         _NOW = datetime.fromisoformat(case["now"])
         try:
-            answers.append(judges[case["what"]](case))
+            answers.append(_timed(judges[case["what"]], case))
         except Exception as error:  # noqa: BLE001 - any error of theirs is their refusal
             answers.append(f"{type(error).__name__}")
     json.dump(answers, sys.stdout)
