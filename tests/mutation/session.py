@@ -218,13 +218,13 @@ class MutationSession:
         return chosen
 
     def _diverse(self, file: str, wanted: set[int]) -> list[int]:
-        """In turn a test of each way through the file, rare ways first: where a check fails, few tests go."""
+        """In turn a test of each way through the file, quick ones first; those of one way are much alike."""
         ways: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for place in wanted:
             ways[self._ways[place].get(file, ())].append(place)
         for places in ways.values():
             places.sort(key=lambda place: (-min(self._kills[place], 3), self._seconds[place]))
-        turns = sorted(ways.values(), key=len)
+        turns = sorted(ways.values(), key=lambda places: (-self._kills[places[0]], self._seconds[places[0]]))
         return [place for turn in zip_longest(*turns) for place in turn if place is not None]
 
 
