@@ -136,12 +136,13 @@ def read_payload(root: etree._Element) -> dict[int, Golden]:
     if root.tag != f"{{{SWID}}}SoftwareIdentity":
         raise Malformed("rim-structure", "not a SWID tag", clause=_CLAUSE)
     payload = _only(root, "Payload", "rim-payload")
-    indices = [_index(element) for element in payload]
+    measurements = [_measurement(element) for element in payload]
+    indices = [_number(each, "index", MAX_INDEX) for each in measurements]
     if len(set(indices)) != len(indices):
         raise Malformed("rim-index-twice", "an index twice", clause=_CLAUSE)
     active: dict[int, Golden] = {}
-    for index, element in zip(indices, payload, strict=True):
-        golden, is_active = _resource(element, index)
+    for index, measurement in zip(indices, measurements, strict=True):
+        golden, is_active = _resource(measurement, index)
         if is_active:
             active[index] = golden
     if not active:
@@ -156,43 +157,44 @@ def _only(root: etree._Element, name: str, code: str) -> etree._Element:
     return found[0]
 
 
-def _index(element: etree._Element) -> int:
+def _measurement(element: etree._Element) -> dict[str, str]:
+    """The attributes, out of the tree at once: each look into it costs as much as all of them."""
     if element.tag != f"{{{SWID}}}Resource" or element.get("type") != "Measurement" or len(element):
         raise Malformed("rim-resource", "not a measurement", clause=_CLAUSE)
-    return _number(element, "index", MAX_INDEX)
+    return {str(name): str(value) for name, value in element.attrib.items()}
 
 
-def _resource(element: etree._Element, index: int) -> tuple[Golden, bool]:
-    count = _number(element, "alternatives", MAX_ALTERNATIVES)
-    size = _number(element, "size", MAX_ALTERNATIVES)
-    activity = element.get("active")
+def _resource(measurement: dict[str, str], index: int) -> tuple[Golden, bool]:
+    count = _number(measurement, "alternatives", MAX_ALTERNATIVES)
+    size = _number(measurement, "size", MAX_ALTERNATIVES)
+    activity = measurement.get("active")
     if activity not in {"True", "False"} or not count:
         raise Malformed("rim-resource", f"index {index}: neither active nor inactive", clause=_CLAUSE)
-    golden = Golden(index, _name(element, index), tuple(_hashes(element, index, count)))
+    golden = Golden(index, _name(measurement, index), tuple(_hashes(measurement, index, count)))
     if size != _DIGEST_BYTES:
         raise Unsupported("rim-size", _CLAUSE, expected="48 bytes", got=f"{size} at index {index}")
     return golden, activity == "True"
 
 
-def _hashes(element: etree._Element, index: int, count: int) -> Iterator[bytes]:
-    names = {name for name in map(str, element.attrib) if "Hash" in name}
+def _hashes(measurement: dict[str, str], index: int, count: int) -> Iterator[bytes]:
+    names = {name for name in measurement if "Hash" in name}
     expected = [f"{{{SHA384}}}Hash{place}" for place in range(count)]
     if names != set(expected):
         raise Malformed("rim-resource", f"index {index}: not {count} SHA-384 values", clause=_CLAUSE)
     for name in expected:
-        text = element.get(name) or ""
+        text = measurement[name]
         if not _DIGEST.fullmatch(text):
             raise Malformed("rim-resource", f"index {index}: a value that is no digest", clause=_CLAUSE)
         yield bytes.fromhex(text)
 
 
-def _number(element: etree._Element, name: str, limit: int) -> int:
-    text = element.get(name) or ""
+def _number(measurement: dict[str, str], name: str, limit: int) -> int:
+    text = measurement.get(name, "")
     if not _NUMBER.fullmatch(text) or int(text) > limit:
         raise Malformed("rim-resource", f"{name} is not a number up to {limit}", clause=_CLAUSE)
     return int(text)
 
 
-def _name(element: etree._Element, index: int) -> str:
-    name = (element.get("name") or f"Measurement_{index}")[:_MAX_TEXT]
+def _name(measurement: dict[str, str], index: int) -> str:
+    name = (measurement.get("name") or f"Measurement_{index}")[:_MAX_TEXT]
     return name if name.isprintable() else f"Measurement_{index}"
