@@ -33,7 +33,7 @@ from attest.evidence.tdx_signature import QE_REPORT_SIZE, QuoteSignature
 from attest.evidence.tokens import DetachedEat
 from attest.mock.azure import MockAzureCvm
 from attest.mock.maa import MockMaa
-from attest.mock.machine import MockBoard, MockMachine, MockTdxCpu
+from attest.mock.machine import MockAzureCpu, MockBoard, MockMachine, MockTdxCpu
 from attest.mock.nras import MockDevice, MockNras
 from attest.mock.nvidia import MockGpuVendor
 from attest.mock.nvidia_board import devices_of
@@ -286,6 +286,12 @@ def azure_vm() -> MockAzureCvm:
     return MockAzureCvm(snp_vendor())
 
 
+@cache
+def azure_world() -> MockWorld:
+    """A runtime in that VM."""
+    return replace(snp_world(), machine=MockMachine(MockAzureCpu(azure_vm())))
+
+
 def hcl_reports() -> Iterator[bytes]:
     """HCL reports."""
     yield azure_vm().hcl_report()
@@ -302,6 +308,7 @@ def tpm_quotes() -> Iterator[bytes]:
 def bundles() -> Iterator[bytes]:
     """Whole bundles."""
     yield snp_world().answer(NONCE)
+    yield azure_world().answer(NONCE)
     yield board_world().answer(NONCE)
 
 
@@ -334,6 +341,7 @@ def trust_files() -> Iterator[bytes]:
 def reference_files() -> Iterator[bytes]:
     """Reference values."""
     yield board_world().reference(not_after=FAR).toml().encode()
+    yield azure_world().reference(not_after=FAR).toml().encode()
     yield snp_world().reference(not_after=FAR).toml().encode()
 
 
