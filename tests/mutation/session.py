@@ -84,7 +84,7 @@ class MutationSession:
         return True
 
     def _baseline(self, session: pytest.Session) -> None:
-        known = baseline.Known(ROOT)
+        known = baseline.Known(ROOT, {str(path) for path in self._modules})
         for place, item in enumerate(self._items):
             if not place % 100:
                 report.say(f"{place} of {len(self._items)} tests seen")
