@@ -3,9 +3,9 @@
 Run: python -m tests.bench.bench_flywheel [--seconds 50] [--mode bf16] [--part both|between|capacity]
 
 Three profiles share one engine (many tokens out, many in, both: 200/1,000, 1,500/100 and 500/500 tokens,
-divided by four), and every few seconds a prompt of 2,000 tokens intrudes. Users send their next request about
-a second after the last one ended; the same arrivals for both. Chunking off puts no bound on a step: every
-waiting prompt is read whole, as soon as there is a place.
+divided by ``--divide``), and every few seconds a long prompt intrudes. Users send their next request some
+seconds after the last one ended, so that the machine is busy and not drowned; both ways have the same dice.
+Chunking off puts no bound on a step: every waiting prompt is read whole, as soon as there is a place.
 
     between    milliseconds between two tokens of a stream as its consumer sees them, and to the first
     timeline   per second, the longest wait of any stream: what the plot shows
@@ -50,7 +50,7 @@ class Profile:
     Args:
         prompt: tokens in, on average.
         output: tokens out, on average.
-        users: who each send the next request about a second after the last one ended.
+        users: who each send the next request ``--think`` seconds after the last one ended, on average.
     """
 
     prompt: int
@@ -59,9 +59,9 @@ class Profile:
 
 
 PROFILES = {
-    "create": Profile(50, 250, 3),
-    "summarise": Profile(375, 25, 2),
-    "chat": Profile(125, 125, 3),
+    "create": Profile(200, 1000, 3),
+    "summarise": Profile(1500, 100, 2),
+    "chat": Profile(500, 500, 3),
 }
 
 
@@ -80,12 +80,11 @@ class Load:
     Args:
         engine: started.
         seed: of lengths, tokens and pauses.
-        every_s: how often the long prompt comes.
-        intruder: its tokens.
+        options: of the command line.
     """
 
-    def __init__(self, engine: ChunkedEngine, seed: int, every_s: float, intruder: int) -> None:
-        self._engine, self._seed, self._every_s, self._intruder = engine, seed, every_s, intruder
+    def __init__(self, engine: ChunkedEngine, seed: int, options: argparse.Namespace) -> None:
+        self._engine, self._seed, self._options = engine, seed, options
         self._began = time.perf_counter()
         self._asked = 0
         self.watches: defaultdict[str, Watch] = defaultdict(Watch)
@@ -107,23 +106,22 @@ class Load:
 
     async def _user(self, kind: str, profile: Profile, chance: random.Random) -> None:
         while True:
-            await asyncio.sleep(chance.expovariate(1))
-            prompt, output = spread(profile.prompt, chance), max(2, spread(profile.output, chance))
-            await self.ask(kind, prompt, output, chance)
+            await asyncio.sleep(chance.expovariate(1 / self._options.think))
+            await self.ask(kind, *lengths(profile, self._options.divide, chance), chance)
 
     async def _intrude(self, chance: random.Random) -> None:
-        await asyncio.sleep(self._every_s / 2)
-        asking = set()
-        while True:
-            asking.add(asyncio.create_task(self.ask(INTRUDER, self._intruder, INTRUDER_OUT, chance)))
-            await asyncio.sleep(self._every_s)
+        await asyncio.sleep(self._options.every / 2)
+        async with asyncio.TaskGroup() as asking:
+            while True:
+                asking.create_task(self.ask(INTRUDER, self._options.intruder, INTRUDER_OUT, chance))
+                await asyncio.sleep(self._options.every)
 
     async def ask(self, kind: str, prompt: int, output: int, chance: random.Random) -> None:
         """One request to its end; its tokens are its own, so that no page is found in the cache."""
         self._asked += 1
         tokens = tuple(chance.randrange(1000, 40_000) for _ in range(prompt))
         params = SamplingParams(output, temperature=0, ignore_eos=True)
-        request = GenerateRequest(f"{kind}-{self._asked}", kind, tokens, params)
+        request = GenerateRequest(f"{self._seed}-{kind}-{self._asked}", kind, tokens, params)
         watch = self.watches[kind]
         asked = last = time.perf_counter()
         async with aclosing(self._engine.generate(request)) as outputs:
@@ -137,16 +135,17 @@ class Load:
                 watch.tokens += 1
 
 
-def spread(mean: int, chance: random.Random) -> int:
-    """Between half of it and half as much again."""
-    return max(1, round(mean * chance.uniform(0.5, 1.5)))
+def lengths(profile: Profile, divide: int, chance: random.Random) -> tuple[int, int]:
+    """Tokens in and out: each between half of the mean and half as much again."""
+    prompt, output = (mean / divide * chance.uniform(0.5, 1.5) for mean in (profile.prompt, profile.output))
+    return max(1, round(prompt)), max(2, round(output))
 
 
 async def between(engine: ChunkedEngine, options: argparse.Namespace) -> dict[str, Any]:
     """Times of each kind after a warm-up, in milliseconds."""
-    warm = Load(engine, 7, 4.0, options.intruder)
+    warm = Load(engine, 7, options)
     await warm.run(WARM_UP_S)
-    load = Load(engine, 1, options.every, options.intruder)
+    load = Load(engine, 1, options)
     await load.run(options.seconds)
     kinds = {kind: watch for kind, watch in load.watches.items() if kind != INTRUDER}
     together = [gap for watch in kinds.values() for _, gap in watch.between]
@@ -187,14 +186,14 @@ def timeline(kinds: dict[str, Watch], seconds: float) -> Iterator[dict[str, floa
             }
 
 
-async def capacity(engine: ChunkedEngine, lot: int) -> float:
+async def capacity(engine: ChunkedEngine, options: argparse.Namespace) -> float:
     """Tokens per second of a fixed lot that waits from the start."""
     chance = random.Random(2)  # noqa: S311 a load's dice
-    load = Load(engine, 2, math.inf, 0)
+    load = Load(engine, 2, options)
     asks = [
-        (kind, spread(profile.prompt, chance), max(2, spread(profile.output, chance)))
+        (kind, *lengths(profile, options.divide, chance))
         for kind, profile in PROFILES.items()
-        for _ in range(lot)
+        for _ in range(options.lot)
     ]
     chance.shuffle(asks)
     began = time.perf_counter()
@@ -217,6 +216,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "threads": options.threads,
         "intruder": {"tokens": options.intruder, "every_s": options.every},
         "seconds": options.seconds,
+        "lengths_divided_by": options.divide,
+        "think_s": options.think,
     }
     rates: dict[str, list[float]] = {name: [] for name in options.ways}
     for turn in range(options.repeats if options.part != "between" else 1):
@@ -230,7 +231,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
             if options.part != "capacity" and turn == 0:
                 figures[name] = await between(engine, options)
             if options.part != "between":
-                rates[name].append(await capacity(engine, options.lot))
+                rates[name].append(await capacity(engine, options))
             await engine.stop()
     if options.part != "between":
         middle = {name: sorted(each)[len(each) // 2] for name, each in rates.items()}
@@ -251,8 +252,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--part", choices=("both", "between", "capacity"), default="both")
     parser.add_argument("--ways", nargs="+", default=list(BUDGETS), choices=list(BUDGETS))
-    parser.add_argument("--intruder", type=int, default=2000)
+    parser.add_argument("--intruder", type=int, default=1000, help="tokens of the long prompt")
     parser.add_argument("--every", type=float, default=10)
+    parser.add_argument("--divide", type=int, default=8, help="the profiles' lengths by this")
+    parser.add_argument("--think", type=float, default=3, help="seconds")
     parser.add_argument("--running", type=int, default=16, help="places")
     parser.add_argument("--lot", type=int, default=14, help="requests of each profile, for capacity")
     parser.add_argument("--repeats", type=int, default=1, help="of capacity, ways by turns")

@@ -1,11 +1,19 @@
 """Many adapters of the embedded model, decoding together. Prints one JSON object.
 
-Run: python tests/bench/bench_lora.py [--threads 2] [--adapters 1,10,100,1000] [--peft]
+Run: python -m tests.bench.bench_lora [--mode bf16] [--adapters 1,10,100,1000] [--parts steps loads cold peft]
 
 Batches of 32 rows decode one token per step; a request lasts 64 steps, and the next takes its row with an
 adapter chosen at random, so that adapters are placed while others run, as they are in service. The cases
 take turns, a stretch of steps each, and what is compared are medians. All adapters are of rank 8 on all
-linears. With one thread the clock is the process's own time, placing included, which other programs on the
+linears.
+
+    steps    a step of 32 rows and of one, against the number of adapters
+    cold     from asking for an adapter to its being ready: from memory, and from disk
+    loads    how long steps take while adapters are loaded and placed without pause
+    peft     the same batch in PEFT: 64 adapters, rows of one batch by ``adapter_names``, in float32, which
+             is its fastest on CPUs without bfloat16: a decoding step, and a whole ``generate``
+
+With one thread the clock is the process's own time, placing included, which other programs on the
 machine sway little; with more it is the wall's, and the machine should be idle.
 """
 
@@ -17,6 +25,7 @@ import os
 import random
 import statistics
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -39,6 +48,9 @@ from runtime.model.loaded import open_model
 from tests.simulators.peft_adapters import adapter_files, lora_tensors, peft_config
 
 RANK, ROWS, REQUEST_STEPS, CONTEXT, PAGE = 8, 32, 64, 128, 16
+MOST_ROWS, PEER_ADAPTERS, READ_AT_ONCE = 64, 64, 1024
+PROMPT, GENERATED = 64, 16
+PARTS = ("steps", "loads", "cold", "peft")
 TENANT = "bench"
 
 
@@ -103,19 +115,38 @@ class Decoding:
     def __init__(self, runner: LlamaRunner, tables: LoraTables) -> None:
         pages = -(-(CONTEXT + 1) // PAGE)
         self._runner = runner
-        self._cache = PagedCache(runner.architecture, 1 + pages * ROWS, PAGE, runner.dtype, runner.device)
-        self._tables = [range(1 + row * pages, 1 + (row + 1) * pages) for row in range(ROWS)]
+        self._cache = PagedCache(
+            runner.architecture, 1 + pages * MOST_ROWS, PAGE, runner.dtype, runner.device
+        )
+        self._tables = [range(1 + row * pages, 1 + (row + 1) * pages) for row in range(MOST_ROWS)]
         self._batches = LoraBatches(tables)
         self.clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
     def step(self, rows: Rows) -> float:
         """One token for each row; its seconds."""
-        start = self.clock()
-        pieces = [Piece([9], CONTEXT, pages, 1) for pages in self._tables[: len(rows.leases)]]
-        step = StepBatch.of(pieces, PAGE, self._runner.dtype, self._runner.device)
-        hidden = self._runner.forward(step, self._cache, self._batches.of(list(rows.spans())))
+        return self._run(rows, [9], CONTEXT)
+
+    def generate(self, rows: Rows, prompt: int, tokens: int) -> float:
+        """Read a prompt in each row, then generate; its seconds."""
+        seconds = 0.0
+        at_once = max(1, READ_AT_ONCE // prompt)
+        for first in range(0, len(rows.leases), at_once):
+            seconds += self._run(rows, [9] * prompt, 0, slice(first, first + at_once))
+        return seconds + sum(self._run(rows, [9], prompt + token) for token in range(tokens - 1))
+
+    def _run(self, rows: Rows, tokens: list[int], start: int, part: slice = slice(None)) -> float:
+        began = self.clock()
+        tables = self._tables[: len(rows.leases)][part]
+        step = StepBatch.of(
+            [Piece(tokens, start, pages, 1) for pages in tables],
+            PAGE,
+            self._runner.dtype,
+            self._runner.device,
+        )
+        spans = [(placed, len(tokens)) for placed, _ in list(rows.spans())[part]]
+        hidden = self._runner.forward(step, self._cache, self._batches.of(spans))
         self._runner.logits(hidden).argmax(-1).tolist()
-        return self.clock() - start
+        return self.clock() - began
 
 
 def throughput(
@@ -174,10 +205,103 @@ def cold(decoding: Decoding, store: AdapterStore, digests: list[str], times: int
     }
 
 
+def loads(
+    decoding: Decoding, store: AdapterStore, digests: list[str], *, steps: int, rows: int = 16
+) -> dict[str, Any]:
+    """Steps of running requests while others' adapters come and go, from memory or from disk, and without."""
+    running = Rows(store, digests[:rows], rows)
+    others = digests[rows:]
+    seconds: dict[str, list[float]] = {"quiet": [], "from memory": [], "from disk": []}
+    counted: dict[str, int] = {}
+    with torch.inference_mode():
+        for turn in range(4 * len(seconds)):
+            case = list(seconds)[turn % len(seconds)]
+            stop = threading.Event()
+            loader = threading.Thread(target=_load, args=(store, others, stop, case, counted))
+            if case != "quiet":
+                loader.start()
+            seconds[case] += [decoding.step(running) for _ in range(steps)][1:]
+            stop.set()
+            if case != "quiet":
+                loader.join()
+    running.end()
+    return {
+        case: {
+            "step_ms_p50": round(statistics.median(values) * 1000, 2),
+            "step_ms_p99": round(statistics.quantiles(values, n=100)[98] * 1000, 2),
+            "loads_per_s": round(counted.get(case, 0) / sum(values), 1),
+        }
+        for case, values in seconds.items()
+    }
+
+
+def _load(
+    store: AdapterStore, digests: list[str], stop: threading.Event, case: str, counted: dict[str, int]
+) -> None:
+    """Ask for one adapter after the other, twenty a second at most; from disk once it has left memory."""
+    chance = random.Random(3)  # noqa: S311 a load
+    while not stop.wait(0.05):
+        digest = chance.choice(digests)
+        if case == "from disk":
+            store._keeper.submit(store._hot.drop, digest).result()
+        lease = store.acquire(digest, tenant=TENANT)
+        lease.future.result()
+        lease.release()
+        counted[case] = counted.get(case, 0) + 1
+
+
 def against_peft(
-    decoding: Decoding, store: AdapterStore, digests: list[str], folders: list[Path]
-) -> dict[str, float]:
-    """A step of 32 rows over 64 adapters, here and in PEFT's mixed batch."""
+    decoding: Decoding, store: AdapterStore, digests: list[str], folders: list[Path], repeats: int
+) -> dict[str, Any]:
+    """Rows of one batch over 64 adapters, here and in PEFT's mixed batch, by turns."""
+    peer = _peer(folders)
+    chooser = random.Random(1)  # noqa: S311 a load
+    figures: dict[str, Any] = {}
+    for rows in (ROWS, MOST_ROWS):
+        names = [f"a{chooser.randrange(len(folders))}" for _ in range(rows)]
+        case = Rows(store, digests[: len(folders)], rows)
+        times: dict[str, list[float]] = {"step": [], "peft_step": [], "generate": [], "peft_generate": []}
+        with torch.inference_mode():
+            past = peer(torch.full((rows, CONTEXT), 9), adapter_names=names, use_cache=True).past_key_values
+            for _ in range(repeats):
+                start = decoding.clock()
+                output = peer(
+                    torch.full((rows, 1), 9), adapter_names=names, past_key_values=past, use_cache=True
+                )
+                output.logits.argmax(-1).tolist()
+                times["peft_step"].append(decoding.clock() - start)
+                times["step"] += [decoding.step(case) for _ in range(3)]
+            del past, output
+            for _ in range(2):
+                start = decoding.clock()
+                _generate(peer, names)
+                times["peft_generate"].append(decoding.clock() - start)
+                times["generate"].append(decoding.generate(case, PROMPT, GENERATED))
+        case.end()
+        middle = {name: statistics.median(values) for name, values in times.items()}
+        figures[f"batch_{rows}"] = {
+            **{f"{name}_ms": round(value * 1000, 1) for name, value in middle.items()},
+            "step_times_faster": round(middle["peft_step"] / middle["step"], 2),
+            "generate_times_faster": round(middle["peft_generate"] / middle["generate"], 2),
+        }
+    return figures
+
+
+def _generate(peer: Any, names: list[str]) -> None:
+    """What a user of PEFT calls."""
+    peer.generate(
+        input_ids=torch.full((len(names), PROMPT), 9),
+        attention_mask=torch.ones((len(names), PROMPT), dtype=torch.long),
+        adapter_names=names,
+        max_new_tokens=GENERATED,
+        min_new_tokens=GENERATED,
+        do_sample=False,
+        pad_token_id=2,
+    )
+
+
+def _peer(folders: list[Path]) -> Any:
+    """The base with all adapters, in transformers and PEFT."""
     import peft  # noqa: PLC0415 seconds, and only for the comparison
     import transformers  # noqa: PLC0415 likewise
 
@@ -193,26 +317,7 @@ def against_peft(
         peer: Any = peft.PeftModel.from_pretrained(base, folders[0], adapter_name="a0")
         for index, folder in enumerate(folders[1:], 1):
             peer.load_adapter(folder, adapter_name=f"a{index}")
-        peer.eval()
-    chooser = random.Random(1)  # noqa: S311 a load
-    names = [f"a{chooser.randrange(len(folders))}" for _ in range(ROWS)]
-    rows = Rows(store, digests[: len(folders)], ROWS)
-    ours: list[float] = []
-    theirs: list[float] = []
-    with torch.inference_mode():
-        past = peer(torch.full((ROWS, CONTEXT), 9), adapter_names=names, use_cache=True).past_key_values
-        for _ in range(5):
-            start = decoding.clock()
-            output = peer(torch.full((ROWS, 1), 9), adapter_names=names, past_key_values=past, use_cache=True)
-            output.logits.argmax(-1).tolist()
-            theirs.append(decoding.clock() - start)
-            ours += [decoding.step(rows) for _ in range(3)]
-    rows.end()
-    return {
-        "peft_step_ms_p50": round(statistics.median(theirs) * 1000, 1),
-        "step_ms_p50": round(statistics.median(ours) * 1000, 1),
-        "times_faster": round(statistics.median(theirs) / statistics.median(ours), 1),
-    }
+    return peer.eval()
 
 
 def main() -> None:
@@ -221,8 +326,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--adapters", default="1,10,100,1000")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--mode", default="float32")
-    parser.add_argument("--peft", action="store_true", help="compare with PEFT at 64 adapters")
+    parser.add_argument("--mode", default="bf16")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     opened = open_model("smollm2")
@@ -237,7 +342,7 @@ def main() -> None:
         )
         stack.callback(store.close)
         start = time.perf_counter()
-        made = [folders.make(index) for index in range(max(*counts, 64))]
+        made = [folders.make(index) for index in range(max(*counts, PEER_ADAPTERS))]
         digests = [store.register_folder(folder, tenant=TENANT) for folder in made]
         registering = time.perf_counter() - start
         decoding = Decoding(runner, tables)
@@ -252,13 +357,20 @@ def main() -> None:
                 "tables_bytes": tables.memory_bytes,
                 "register_ms": round(registering / len(digests) * 1000, 1),
             },
-            "batch_32": throughput(decoding, store, digests, counts, rows=ROWS, repeats=options.repeats),
-            "batch_1": throughput(decoding, store, digests, counts, rows=1, repeats=options.repeats),
         }
-        if len(digests) > 2 * tables.units:
+        if "steps" in options.parts:
+            for rows in (ROWS, 1):
+                figures[f"batch_{rows}"] = throughput(
+                    decoding, store, digests, counts, rows=rows, repeats=options.repeats
+                )
+        if "loads" in options.parts:
+            figures["loads"] = loads(decoding, store, digests[: 2 * tables.units], steps=30)
+        if "cold" in options.parts and len(digests) > 2 * tables.units:
             figures["cold"] = cold(decoding, store, digests[: 2 * tables.units], 20)
-        if options.peft:
-            figures["peft_64_adapters"] = against_peft(decoding, store, digests, made[:64])
+        if "peft" in options.parts:
+            figures["peft_64_adapters"] = against_peft(
+                decoding, store, digests, made[:PEER_ADAPTERS], options.repeats
+            )
     print(json.dumps(figures, indent=2))
 
 

@@ -12,6 +12,7 @@ import http.client
 import json
 import sys
 import threading
+import time
 from typing import Any
 
 from tests.soak.clock import ActiveClock
@@ -50,6 +51,7 @@ class Client:
             seen["broken"] = type(error).__name__
         finally:
             connection.close()
+        seen["ended_at"] = time.monotonic()  # the same clock in every process of a machine
         seen["seconds"] = round(self._clock.now() - began, 4)
         return seen
 

@@ -48,18 +48,34 @@ def flatness(samples: Sequence[Sample]) -> Flatness:
     return Flatness(first, last, max(sizes), slope * (times[-1] - times[0]) / first)
 
 
-def longest_gap(events: Sequence[float]) -> float:
-    """Seconds of the longest wait between two events of one stream."""
-    return max((b - a for a, b in pairwise(events)), default=0.0)
+def longest_gap(events: Sequence[float]) -> tuple[float, float]:
+    """Seconds of the longest wait between two events of one stream, and when it ended."""
+    return max(((b - a, b) for a, b in pairwise(events)), default=(0.0, 0.0))
 
 
-def stalls(results: Sequence[dict[str, Any]], bound_s: float) -> list[dict[str, Any]]:
-    """Streams that waited longer than ``bound_s`` for their next token."""
-    return [
-        {"number": each["number"], "gap_s": round(gap, 3), "after": len(each["events"])}
-        for each in results
-        if (gap := longest_gap(each["events"])) > bound_s
-    ]
+def starved(samples: Sequence[Sample], begin: float, end: float) -> float:
+    """Seconds within a stretch in which the server waited for a processor that others had.
+
+    Args:
+        samples: moments, and seconds waited until then.
+        begin: of the stretch, on the same clock.
+        end: of the stretch.
+    """
+    inside = [waited for moment, waited in samples if begin - 2 <= moment <= end + 2]
+    return inside[-1] - inside[0] if inside else 0.0
+
+
+def stalls(
+    results: Sequence[dict[str, Any]], waits: Sequence[Sample], bound_s: float
+) -> list[dict[str, Any]]:
+    """Streams that waited longer than ``bound_s`` for their next token, a processor's absence not counted."""
+    found: list[dict[str, Any]] = []
+    for each in results:
+        gap, ended = longest_gap(each["events"])
+        end = each["ended_at"] - (each["seconds"] - ended)
+        if gap > bound_s and (own := gap - starved(waits, end - gap, end)) > bound_s:
+            found.append({"number": each["number"], "gap_s": round(gap, 3), "own_s": round(own, 3)})
+    return found
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ def page(figures: dict[str, Any]) -> str:
   ({memory["growth_percent"]} %), at most {memory["highest"]}; a fitted line drifts by
   {memory["drift_percent"]} %.
 - Between tokens: {figures["between_tokens_ms"]} ms; to the first: {figures["first_token_ms"]} ms.
+  The longest wait was {figures["longest_gap_s"]} s; others kept the processor from the runtime for
+  {figures["server_waited_for_a_processor_s"]} s in all, which is nobody's stall.
 - Clients killed: {figures["clients_killed"]}. Adapters read {told["loaded"]} times, placed
   {told["placed"]}, evicted {told["evicted"]}. Preemptions: {end["engine"]["preemptions"]}.
 """

@@ -23,14 +23,14 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tests.soak.client import Client
 from tests.soak.clock import ActiveClock
-from tests.soak.judge import flatness, outcomes, spot_checks, stalls
+from tests.soak.judge import flatness, longest_gap, outcomes, spot_checks, stalls
 from tests.soak.load import Ask, Scale, arrivals, asks, references
 from tests.soak.report import page
 
@@ -146,7 +146,10 @@ class Watch:
     def __init__(self, port: int, pid: int, clock: ActiveClock) -> None:
         self._port, self._pid, self._clock = port, pid, clock
         self.memory: list[tuple[float, int]] = []
+        self.waits: list[tuple[float, float]] = []
         self.looks: list[dict[str, Any]] = []
+        self._delays: dict[str, int] = {}
+        self._waited = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -175,9 +178,21 @@ class Watch:
         while not self._stop.wait(SAMPLE_EVERY_S):
             now = self._clock.now()
             self.memory.append((round(now, 1), resident(self._pid)))
+            self._waited += self._longest_wait()
+            self.waits.append((time.monotonic(), self._waited))
             if now - looked >= LOOK_EVERY_S:
                 looked = now
                 self.looks.append({"at": round(now, 1), **self.look()})
+
+    def _longest_wait(self) -> float:
+        """Seconds since the last sample for which some thread of the server could run and did not."""
+        longest = 0
+        for task in Path(f"/proc/{self._pid}/task").iterdir():
+            with suppress(OSError):  # the thread has ended
+                delay = int((task / "schedstat").read_text().split()[1])
+                longest = max(longest, delay - self._delays.get(task.name, delay))
+                self._delays[task.name] = delay
+        return longest / 1e9
 
 
 def resident(pid: int) -> int:
@@ -322,7 +337,7 @@ def judged(seen: Seen, began: float, loaded: float) -> dict[str, Any]:
     spots = spot_checks(complete, seen.truth)
     warm = [sample for sample in watch.memory if began + WARM_UP * loaded <= sample[0] <= began + loaded]
     memory = flatness(warm)
-    stalled = stalls(results, STALL_S)
+    stalled = stalls(results, watch.waits, STALL_S)
     gaps = sorted(b - a for each in results for a, b in zip(each["events"], each["events"][1:], strict=False))
     first = sorted(each["events"][0] for each in results if each["events"])
     engine, store = seen.end["engine"], seen.end["store"]
@@ -341,6 +356,8 @@ def judged(seen: Seen, began: float, loaded: float) -> dict[str, Any]:
         "clients_killed": clients.kills,
         "spot_checks": asdict(spots),
         "stalls": stalled[:20],
+        "longest_gap_s": round(max((longest_gap(each["events"])[0] for each in results), default=0.0), 3),
+        "server_waited_for_a_processor_s": round(watch.waits[-1][1] - watch.waits[0][1], 1),
         "between_tokens_ms": percentiles(gaps),
         "first_token_ms": percentiles(first),
         "memory": {

@@ -17,7 +17,7 @@ import socket
 import sys
 import uuid
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, replace
 from functools import partial
@@ -25,9 +25,9 @@ from pathlib import Path
 
 import torch
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runtime.api.asgi import header, respond
+from runtime.api.asgi import ClientGone, header, read_body, respond
 from runtime.api.exchange import SCOPE_KEY, Exchange
 from runtime.api.inner import InnerApp
 from runtime.api.served import ServedModel
@@ -45,6 +45,7 @@ from runtime.serve import server_config
 from tests.soak.load import TENANTS
 
 ADAPTER: ContextVar[str | None] = ContextVar("adapter")
+MAX_BODY = 1 << 20
 PLACES = 24  # sequences at once; their adapters do not all fit the tables at once
 UNITS = 32
 HOT_BYTES = 96 << 20  # about a fifth of two hundred adapters: the rest is read again when asked for
@@ -103,9 +104,31 @@ def door(inner: ASGIApp, engine: ChunkedEngine, store: AdapterStore) -> ASGIApp:
         ADAPTER.set(header(scope, b"x-adapter").decode() or None)
         tenant = header(scope, b"x-tenant").decode()
         scope[SCOPE_KEY] = Exchange(tenant=tenant, label_id="none", receipt_id=uuid.uuid4().hex)
-        await inner(scope, receive, send)
+        with suppress(ClientGone):
+            await until_gone(inner, scope, receive, send)
 
     return app
+
+
+async def until_gone(inner: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer, but not to a client that has gone: as the sealed side does."""
+    body: Message = {"type": "http.request", "body": await read_body(receive, MAX_BODY), "more_body": False}
+
+    async def once() -> Message:
+        return body
+
+    async def work() -> None:
+        await inner(scope, once, send)
+
+    async def wait() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = [asyncio.create_task(work()), asyncio.create_task(wait())]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def folders(where: Path) -> list[Path]:
@@ -149,7 +172,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     await engine.start()
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    app = door(InnerApp(served, max_body_bytes=1 << 20), engine, store)
+    app = door(InnerApp(served, max_body_bytes=MAX_BODY), engine, store)
     server = uvicorn.Server(server_config(app, lifespan="off"))
     line = {"port": listener.getsockname()[1], "pid": os.getpid(), "adapters": digests}
     sys.stdout.write(json.dumps(line) + "\n")

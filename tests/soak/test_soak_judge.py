@@ -52,11 +52,15 @@ def test_memory_that_grows_is_seen_and_noise_is_not() -> None:
 
 
 def test_a_stall_is_the_longest_wait_within_a_stream() -> None:
-    seen = {"number": 7, "events": [4.0, 4.1, 9.6, 9.7]}
-    assert longest_gap(seen["events"]) == pytest.approx(5.5)  # type: ignore[arg-type]  # a list of floats
-    assert [each["number"] for each in stalls([seen], 5.0)] == [7]
-    assert stalls([seen], 6.0) == []
-    assert longest_gap([3.0]) == 0.0
+    seen = {"number": 7, "events": [4.0, 4.1, 9.6, 9.7], "ended_at": 1009.7, "seconds": 9.7}
+    assert longest_gap([4.0, 4.1, 9.6, 9.7]) == (pytest.approx(5.5), 9.6)
+    assert longest_gap([3.0]) == (0.0, 0.0)
+    awake = [(1000.0 + t, 0.0) for t in range(12)]
+    assert [each["number"] for each in stalls([seen], awake, 5.0)] == [7]
+    assert stalls([seen], awake, 6.0) == []
+    busy = [(1000.0 + t, 0.5 * max(0, min(t - 5, 4))) for t in range(12)]  # others had the processor for 2 s
+    assert stalls([seen], busy, 5.0) == []
+    assert stalls([seen], [(t + 500, waited) for t, waited in busy], 5.0) != []
 
 
 def result(*pieces: str, margins: tuple[float, ...] = ()) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -200,31 +201,76 @@ async def test_folder_models_through_the_engine(tmp_path: Path, family: str) -> 
 
 LONG_RUN = 208
 LONG_NEW_TOKENS = 8
+LENGTHS = (8, 40, 120, 300)
+NEAR_TIE = 5e-4
+"""Logits may lie this close for the later token to be chosen here: both sides sum the same float32 products,
+in another order. Measured on these prompts, logits differ by at most 1e-4."""
+MOST_NEAR_TIES = 2
+"""Of the 208 answers of a way."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A prompt, what transformers makes of it, and by how much each token led the next likely one."""
+
+    prompt: list[int]
+    tokens: list[int]
+    margins: list[float]
 
 
 @pytest.fixture(scope="module")
-def many(smollm2: OpenModel, reference: Any) -> list[tuple[list[int], list[int]]]:
-    """Prompts of 8, 40, 120 and 300 tokens cut from given text, each with what transformers makes of it."""
+def many(smollm2: OpenModel, reference: Any) -> list[Known]:
+    """Prompts of 8 to 300 tokens cut from given text; transformers answers those of a length together."""
     text = " ".join(QUESTIONS + TEXTS) + Path(__file__).read_text() + (transformers.__doc__ or "")
     ids = smollm2.tokenizer.encode(text)
     random = torch.Generator().manual_seed(11)
-    pairs = []
-    for index in range(LONG_RUN):
-        length = (8, 40, 120, 300)[index % 4]
-        start = int(torch.randint(0, len(ids) - length, (), generator=random))
-        prompt = ids[start : start + length]
-        with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            pairs.append((prompt, continued(reference, prompt, LONG_NEW_TOKENS)))
-    return pairs
+    known: list[Known] = []
+    for length in LENGTHS:
+        starts = torch.randint(0, len(ids) - length, (LONG_RUN // len(LENGTHS),), generator=random).tolist()
+        known += generated(reference, [ids[start : start + length] for start in starts])
+    return [known[index] for index in torch.randperm(len(known), generator=random).tolist()]
+
+
+def generated(reference: Any, prompts: list[list[int]]) -> list[Known]:
+    """Greedy continuations of prompts of one length, with the margins of their logits."""
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        output = reference.generate(
+            torch.tensor(prompts),
+            attention_mask=torch.ones(len(prompts), len(prompts[0]), dtype=torch.long),
+            max_new_tokens=LONG_NEW_TOKENS,
+            min_new_tokens=LONG_NEW_TOKENS,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=2,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    tops = torch.stack([step.topk(2, dim=1).values for step in output.logits], dim=1)
+    margins = (tops[..., 0] - tops[..., 1]).tolist()
+    tokens = output.sequences[:, len(prompts[0]) :].tolist()
+    return [Known(*each) for each in zip(prompts, tokens, margins, strict=True)]
+
+
+def differences(outputs: list[list[int]], many: list[Known]) -> tuple[list[int], list[float]]:
+    """Which answers are wrong, and the margins of those that went another way where two tokens were level."""
+    wrong: list[int] = []
+    near: list[float] = []
+    for index, (output, known) in enumerate(zip(outputs, many, strict=True)):
+        if output == known.tokens:
+            continue
+        at = next(at for at, token in enumerate(known.tokens) if output[at] != token)
+        if known.margins[at] <= NEAR_TIE:
+            near.append(known.margins[at])
+        else:
+            wrong.append(index)
+    return wrong, near
 
 
 @pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.parametrize("way", ["alone", "mixed", "chunked", "prefix hits", "preempted"])
-async def test_hundreds_of_prompts(
-    smollm2: OpenModel, many: list[tuple[list[int], list[int]]], way: str
-) -> None:
+async def test_hundreds_of_prompts(smollm2: OpenModel, many: list[Known], way: str) -> None:
     position = 30 * 2 * 3 * 64 * 4  # bytes
     settings = {
         "alone": EngineSettings("float32", max_running=1, prefix_cache=False),
@@ -238,42 +284,37 @@ async def test_hundreds_of_prompts(
         ),
     }[way]
     if way == "preempted":  # the short first: many start together, and all of them grow
-        many = sorted(many, key=lambda pair: len(pair[0]))
+        many = sorted(many, key=lambda known: len(known.prompt))
     engine = ChunkedEngine(smollm2, settings)
     await engine.start()
     if way == "prefix hits":  # every prompt but its last tokens has been read before
         await asyncio.gather(
-            *[generate(engine, f"before {i}", prompt[:-3] or prompt, 1) for i, (prompt, _) in enumerate(many)]
+            *[generate(engine, f"before {i}", each.prompt[:-3], 1) for i, each in enumerate(many)]
         )
-        read = engine.stats().prompt_tokens
+    read = engine.stats().prompt_tokens
     outputs = await asyncio.gather(
-        *[generate(engine, str(i), prompt, LONG_NEW_TOKENS) for i, (prompt, _) in enumerate(many)]
+        *[generate(engine, str(i), each.prompt, LONG_NEW_TOKENS) for i, each in enumerate(many)]
     )
     stats = engine.stats()
     engine.verify()
     await engine.stop()
-    wrong = [
-        i for i, (output, (_, expected)) in enumerate(zip(outputs, many, strict=True)) if output != expected
-    ]
+    wrong, near = differences(outputs, many)
+    print(  # noqa: T201 the run's figures, shown by -s or on failure
+        f"{way}: {len(many) - len(wrong) - len(near)} of {len(many)} equal, near ties {near}, "
+        f"{stats.prompt_tokens - read} prompt tokens read, {stats.preemptions} preemptions"
+    )
     assert not wrong
+    assert len(near) <= MOST_NEAR_TIES
     if way == "prefix hits":
-        assert stats.prompt_tokens - read < sum(len(prompt) for prompt, _ in many) / 3
+        assert stats.prompt_tokens - read < sum(len(known.prompt) for known in many) / 3
     if way == "preempted":
         assert stats.preemptions > 0
 
 
-@pytest.mark.slow
-@pytest.mark.model
-@pytest.mark.parametrize(("mode", "least"), [("float32", 1.0), ("bf16", 1.0), ("int8", 0.9)])
-async def test_what_batch_invariance_holds(
-    smollm2: OpenModel, many: list[tuple[list[int], list[int]]], mode: Any, least: float
-) -> None:
-    """The same engine, alone and among 31 others: how many answers are the same, token by token."""
-    engine = ChunkedEngine(smollm2, EngineSettings(mode, max_running=32, prefix_cache=False))
-    await engine.start()
-    prompts = [prompt for prompt, _ in many[:32]]
-    alone = [await generate(engine, str(i), prompt, 16) for i, prompt in enumerate(prompts)]
-    together = await asyncio.gather(*[generate(engine, str(i), p, 16) for i, p in enumerate(prompts)])
-    await engine.stop()
-    same = sum(a == b for a, b in zip(alone, together, strict=True)) / len(prompts)
-    assert same >= least
+def test_a_token_that_is_not_level_with_another_is_wrong() -> None:
+    """What is let pass is bounded: so near, and nothing else."""
+    known = Known([1], [5, 6, 7], [2.0, NEAR_TIE, NEAR_TIE * 1.1])
+    assert differences([[5, 6, 7]], [known]) == ([], [])
+    assert differences([[5, 9, 9]], [known]) == ([], [NEAR_TIE])
+    assert differences([[5, 6, 9]], [known]) == ([0], [])
+    assert differences([[9, 6, 7]], [known]) == ([0], [])
