@@ -168,6 +168,7 @@ def _runtime(statement: Statement) -> RuntimeReference:
         base_model_digests=frozenset({statement.base_model_digest}),
         tokenizer_digests=frozenset({statement.tokenizer_digest}),
         contract_digests=frozenset() if contract is None else frozenset({contract}),
+        self_checks=frozenset() if statement.self_check is None else frozenset({statement.self_check}),
     )
 
 

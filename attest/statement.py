@@ -120,6 +120,8 @@ class Statement:
         role: ``serve`` or ``tune``.
         contract_digest: the consortium contract; present for ``tune`` and only there.
         previous_statement: digest of the statement that this replica made before its keys changed.
+        self_check: digest of what the engine was asked before it served, and answered as it should: prompts,
+            weight mode and tokens; None if it has no such check. A runtime that failed makes no statement.
 
     Raises:
         Malformed: ``statement-field``, ``statement-devices``, ``statement-contract`` or ``nonce-form``.
@@ -137,13 +139,14 @@ class Statement:
     role: Role = "serve"
     contract_digest: str | None = None
     previous_statement: str | None = None
+    self_check: str | None = None
 
     def __post_init__(self) -> None:
         if self.nonce is not None:
             checked_nonce(self.nonce)
         for field in ("keyset_digest", "policy_digest", "base_model_digest", "tokenizer_digest"):
             digest.checked(getattr(self, field), code="statement-field", field=field)
-        for field in ("contract_digest", "previous_statement"):
+        for field in ("contract_digest", "previous_statement", "self_check"):
             if getattr(self, field) is not None:
                 digest.checked(getattr(self, field), code="statement-field", field=field)
         _require_text(self.runtime_image, _IMAGE, "runtime_image")

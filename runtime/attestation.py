@@ -27,6 +27,7 @@ class Served:
         runtime_image: name or digest of the image.
         key_scope: name of this replica.
         region: where its operator says it runs.
+        self_check: digest of the check that its engine passed; None if it has none.
     """
 
     policy_digest: str
@@ -35,6 +36,7 @@ class Served:
     runtime_image: str
     key_scope: str
     region: str
+    self_check: str | None = None
 
 
 class Attestation:
@@ -98,5 +100,6 @@ class Attestation:
             runtime_image=self._served.runtime_image,
             key_scope=self._served.key_scope,
             region=self._served.region,
+            self_check=self._served.self_check,
             previous_statement=previous_statement,
         )

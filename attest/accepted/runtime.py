@@ -25,6 +25,7 @@ class RuntimeReference:
         base_model_digests: accepted model weights.
         tokenizer_digests: accepted tokenizers.
         contract_digests: accepted contracts; empty exactly if ``tune`` is not accepted.
+        self_checks: accepted checks of the engine; empty asks for none.
 
     Raises:
         Malformed: ``reference-empty`` or ``reference-value``.
@@ -37,6 +38,7 @@ class RuntimeReference:
     base_model_digests: frozenset[str]
     tokenizer_digests: frozenset[str]
     contract_digests: frozenset[str] = frozenset()
+    self_checks: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         require_some(self, "roles", "regions", "images")
@@ -59,6 +61,7 @@ class RuntimeReference:
             base_model_digests=table.texts("base_model_digests", DIGEST),
             tokenizer_digests=table.texts("tokenizer_digests", DIGEST),
             contract_digests=table.optional_texts("contract_digests", DIGEST),
+            self_checks=table.optional_texts("self_checks", DIGEST),
         )
         table.end()
         return reference
@@ -73,4 +76,5 @@ class RuntimeReference:
             "base_model_digests": sorted(self.base_model_digests),
             "tokenizer_digests": sorted(self.tokenizer_digests),
             **optional("contract_digests", self.contract_digests),
+            **optional("self_checks", self.self_checks),
         }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from attest.accepted.runtime import RuntimeReference
 from attest.checks import CheckList
 from attest.judge.one_of import one_of
 from attest.keyset import Keyset, KeysetState
 from attest.statement import Statement
+
+_SELF_CHECK: Final = "docs/reference/statement.md#self-check"
 
 
 def judge_statement(statement: Statement, accepted: RuntimeReference, checks: CheckList) -> None:
@@ -31,6 +34,15 @@ def judge_statement(statement: Statement, accepted: RuntimeReference, checks: Ch
     )
     for code, name, got, listed in claims:
         one_of(checks, code, name, got, listed)
+    _judge_self_check(statement.self_check, accepted, checks)
+
+
+def _judge_self_check(stated: str | None, accepted: RuntimeReference, checks: CheckList) -> None:
+    got = stated or "none"
+    if accepted.self_checks:
+        one_of(checks, "self-check-not-accepted", "self-check", got, accepted.self_checks)
+    else:
+        checks.noted("self-check", _SELF_CHECK, expected="no reference value", got=got)
 
 
 def judge_keyset(keyset: Keyset, now: datetime, checks: CheckList) -> None:

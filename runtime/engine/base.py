@@ -186,12 +186,14 @@ class EngineInfo:
         model_name: the name that clients ask for.
         context_length: prompt and completion together, in tokens.
         dtype: of weights and activations, e.g. ``"bf16"``.
+        self_check: digest of the check that it passed before it took requests; None if it has none.
     """
 
     backend: str
     model_name: str
     context_length: int
     dtype: str
+    self_check: str | None = None
 
 
 @dataclass(frozen=True)

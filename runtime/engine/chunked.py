@@ -191,7 +191,13 @@ class ChunkedEngine:
         self._worker: threading.Thread | None = None
 
     async def start(self) -> None:
-        """Start the worker thread."""
+        """Start the worker thread.
+
+        Raises:
+            RuntimeError: it runs already.
+        """
+        if self._worker is not None:
+            raise RuntimeError("the engine runs already")
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self._worker.start()
 

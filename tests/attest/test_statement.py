@@ -56,6 +56,7 @@ statements = st.builds(
     region=names,
     devices=devices,
     previous_statement=st.none() | digests,
+    self_check=st.none() | digests,
 ) | st.builds(
     lambda contract: replace(STATEMENT, role="tune", contract_digest=contract),
     digests,
@@ -149,6 +150,8 @@ def test_missing_member(member: str) -> None:
         (_document(base_model_digest=C[7:]), "statement-field"),
         (_document(tokenizer_digest=[A]), "statement-field"),
         (_document(previous_statement=""), "statement-field"),
+        (_document(self_check="passed"), "statement-field"),
+        (_document(self_check=True), "statement-field"),
         (_document(runtime_image=""), "statement-field"),
         (_document(runtime_image="a b"), "statement-field"),
         (_document(runtime_image="a" * 257), "statement-field"),

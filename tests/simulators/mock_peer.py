@@ -89,6 +89,7 @@ class MockPeer:
             role="serve",
             contract_digest=None,
             previous_statement=None,
+            self_check=None,
         )
         board = MockBoard(self._gpu_vendor, devices_of(1))
         machine = MockMachine(MockSnpCpu(self._vendor, MockLaunch()), board)

@@ -10,6 +10,8 @@ tenant's activations outlive the page's use.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,9 @@ from runtime.model.architecture import Architecture
 
 
 class PagedCache:
-    """(layers, pages, page_size, 2K, D): each position's K keys, then its K values.
+    """(layers, pages, 2K, page_size, D): in each page K heads of keys, then K heads of values.
+
+    A head's positions lie together, so that what is gathered for it is a matrix as it stands.
 
     Args:
         architecture: of the model.
@@ -32,22 +36,49 @@ class PagedCache:
     ) -> None:
         self.page_size = page_size
         self.pages = pages
-        shape = (architecture.layers, pages, page_size, 2 * architecture.kv_heads, architecture.head_dim)
+        self._heads = 2 * architecture.kv_heads
+        width = architecture.head_dim
+        shape = (architecture.layers, pages, self._heads, page_size, width)
         self._pool = torch.zeros(shape, dtype=dtype, device=device)  # memory is taken as pages are first used
-        self.layers: tuple[Tensor, ...] = tuple(self._pool)
-        self._slots = tuple(layer.view(pages * page_size, *shape[3:]) for layer in self.layers)
+        self._slots = tuple(layer.view(-1, width) for layer in self._pool)
+        self._runs = tuple(layer.view(-1, page_size * width) for layer in self._pool)
+        self._gathered = torch.empty(0, dtype=dtype, device=device)
 
     def clear(self, pages: Tensor) -> None:
         """Zero (P,) pages in all layers."""
         self._pool.index_fill_(1, pages, 0)
 
-    def write(self, layer: int, slots: Tensor, pairs: Tensor) -> None:
-        """Store (R, 2K, D) at (R,) slots: page times page size, plus the position within it."""
-        self._slots[layer].index_copy_(0, slots, pairs)
+    def slot_rows(self, slots: Tensor) -> Tensor:
+        """Where ``write`` puts the heads of (R,) slots: page times page size, plus the position within it."""
+        pages, positions = slots.div(self.page_size, rounding_mode="floor"), slots % self.page_size
+        heads = torch.arange(self._heads, device=slots.device)
+        rows = (pages.unsqueeze(1) * self._heads + heads) * self.page_size + positions.unsqueeze(1)
+        return rows.flatten()
 
-    def read(self, layer: int, pages: Tensor) -> Tensor:
-        """A copy of (P,) pages, (P * page_size, 2K, D)."""
-        return self.layers[layer].index_select(0, pages).flatten(0, 1)
+    def write(self, layer: int, rows: Tensor, pairs: Tensor) -> None:
+        """Store (R, 2K, D) at ``slot_rows``."""
+        self._slots[layer].index_copy_(0, rows, pairs.reshape(len(rows), -1))
+
+    def run_rows(self, pages: Tensor, sequences: int) -> Tensor:
+        """Where ``read`` finds the heads of (S * P,) pages: (2 * S * K * P,), P consecutive ones per head."""
+        heads = torch.arange(self._heads, device=pages.device).view(2, 1, -1, 1)
+        return (pages.view(1, sequences, 1, -1) * self._heads + heads).flatten()
+
+    def read(self, layer: int, rows: Tensor, shape: Sequence[int]) -> Tensor:
+        """The keys and values at ``run_rows``, as ``shape``; good until the next call.
+
+        Args:
+            layer: which block.
+            rows: of S sequences over P pages.
+            shape: (2, S * K, P * page_size, D), or the like.
+        """
+        runs = self._runs[layer]
+        size = len(rows) * runs.shape[1]
+        if len(self._gathered) < size:  # kept: a fresh block costs a page fault for each of its pages
+            with torch.inference_mode(mode=False):
+                self._gathered = runs.new_empty(size)
+        block = self._gathered[:size].view(len(rows), -1)
+        return torch.index_select(runs, 0, rows, out=block).view(*shape)
 
 
 def page_bytes(architecture: Architecture, page_size: int, dtype: torch.dtype) -> int:

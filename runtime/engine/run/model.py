@@ -8,7 +8,7 @@ Shapes: R rows, H hidden size, N query heads, K key heads, D head width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from attest.refusal import Malformed
-from runtime.engine.run.attention import attend
+from runtime.engine.run.attention import StepAttention
 from runtime.engine.run.batch import StepBatch
 from runtime.engine.run.cache import PagedCache
+from runtime.engine.run.norm import RmsNorm
 from runtime.engine.run.weights import Linear, WeightMode, activation_dtype, linear_for, table_dtype
 from runtime.model.architecture import Architecture
 from runtime.model.rope import Rotation, rope_frequencies, rotation
@@ -36,14 +37,27 @@ class Adapters(Protocol):
 
 @dataclass(frozen=True)
 class _Block:
-    input_norm: Tensor
+    input_norm: RmsNorm
     qkv: Linear
-    query_norm: Tensor | None
-    key_norm: Tensor | None
+    query_norm: RmsNorm | None
+    key_norm: RmsNorm | None
     output: Linear
-    mlp_norm: Tensor
+    mlp_norm: RmsNorm
     gate_up: Linear
     down: Linear
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is found once per step.
+
+    Args:
+        turn: what turns its queries and keys.
+        attend: where they are kept, and what they attend to.
+    """
+
+    turn: Rotation
+    attend: StepAttention
 
 
 class LlamaRunner:
@@ -75,7 +89,7 @@ class LlamaRunner:
         load = _Loader(architecture, source, mode, self.device)
         self._embedding = load.table("model.embed_tokens.weight")
         self._blocks = [load.block(layer) for layer in range(architecture.layers)]
-        self._norm = load.vector("model.norm.weight", architecture.hidden_size)
+        self._norm = load.norm("model.norm.weight", architecture.hidden_size)
         self._head = load.head()
         self.weight_bytes = load.bytes
         self.table_bytes = self._embedding.nbytes
@@ -88,24 +102,48 @@ class LlamaRunner:
         """
         if step.fresh_pages is not None:
             cache.clear(step.fresh_pages)
-        turn = rotation(step.positions, self._frequencies, self.dtype)
-        hidden = self._embedding[step.token_ids].to(self.dtype)
-        for layer, block in enumerate(self._blocks):
-            x = self._normalise(hidden, block.input_norm)
-            y = block.qkv(x)
-            if adapters is not None:
-                adapters.apply("qkv", layer, x, y)
-            heads = self._turned(block, y, turn)
-            pairs = heads[:, self.architecture.heads :]
-            cache.write(layer, step.slots, pairs)
-            x = attend(cache, layer, step, heads[:, : self.architecture.heads], pairs)
-            y = block.output(x)
-            if adapters is not None:
-                adapters.apply("o", layer, x, y)
-            hidden += y
-            hidden += self._mlp(block, layer, self._normalise(hidden, block.mlp_norm), adapters)
+        found = self.prepare(step, cache)
+        hidden = self.embedded(step.token_ids)
+        for layer in range(len(self._blocks)):
+            hidden = self.block(layer, hidden, found, adapters=adapters)
         chosen = hidden if step.logit_rows is None else hidden[step.logit_rows]
-        return self._normalise(chosen, self._norm)
+        return self._norm(chosen)
+
+    def prepare(self, step: StepBatch, cache: PagedCache) -> Prepared:
+        """What all blocks of a step share."""
+        shape = self.architecture
+        turn = rotation(step.positions, self._frequencies, self.dtype)
+        return Prepared(turn, StepAttention(cache, step, shape.heads, shape.kv_heads))
+
+    def block(
+        self, layer: int, hidden: Tensor, found: Prepared, *, adapters: Adapters | None = None
+    ) -> Tensor:
+        """(R, H) through one decoder block; ``hidden`` is changed in place and returned."""
+        block = self._blocks[layer]
+        x = block.input_norm(hidden)
+        y = block.qkv(x)
+        if adapters is not None:
+            adapters.apply("qkv", layer, x, y)
+        x = found.attend(layer, self._turned(block, y, found.turn))
+        y = block.output(x)
+        if adapters is not None:
+            adapters.apply("o", layer, x, y)
+        hidden += y
+        hidden += self._mlp(block, layer, block.mlp_norm(hidden), adapters)
+        return hidden
+
+    def linears(self) -> Iterator[tuple[str, Linear]]:
+        """Every laid-out product with its name: ``3.gate_up``, and ``head``."""
+        for layer, block in enumerate(self._blocks):
+            yield f"{layer}.qkv", block.qkv
+            yield f"{layer}.o", block.output
+            yield f"{layer}.gate_up", block.gate_up
+            yield f"{layer}.down", block.down
+        yield "head", self._head
+
+    def embedded(self, token_ids: Tensor) -> Tensor:
+        """(R,) tokens to (R, H)."""
+        return self._embedding[token_ids].to(self.dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(T, H) hidden states to (T, vocabulary) float32."""
@@ -117,8 +155,8 @@ class LlamaRunner:
         heads = projected.view(len(projected), -1, shape.head_dim)
         queries, keys = heads[:, : shape.heads], heads[:, shape.heads : shape.heads + shape.kv_heads]
         if block.query_norm is not None and block.key_norm is not None:
-            queries.copy_(self._normalise(queries, block.query_norm))
-            keys.copy_(self._normalise(keys, block.key_norm))
+            queries.copy_(block.query_norm(queries))
+            keys.copy_(block.key_norm(keys))
         turned = heads[:, : shape.heads + shape.kv_heads]
         swapped = turned.roll(shape.head_dim // 2, dims=-1)
         turned.mul_(turn.cos).addcmul_(swapped, turn.signed_sin)
@@ -135,9 +173,6 @@ class LlamaRunner:
             adapters.apply("down", layer, x, y)
         return y
 
-    def _normalise(self, hidden: Tensor, weight: Tensor) -> Tensor:
-        return functional.rms_norm(hidden, weight.shape, weight, self.architecture.rms_eps)
-
 
 class _Loader:
     """Takes weights one at a time and lays them out."""
@@ -151,9 +186,10 @@ class _Loader:
         self._table_dtype = table_dtype(mode, device)
         self.bytes = 0
 
-    def vector(self, name: str, width: int) -> Tensor:
-        """A norm's weight."""
-        return self._source.take(name, (width,)).to(self._device, self._dtype)
+    def norm(self, name: str, width: int) -> RmsNorm:
+        """A norm."""
+        weight = self._source.take(name, (width,)).to(self._device, self._dtype)
+        return RmsNorm(weight, self._shape.rms_eps)
 
     def table(self, name: str) -> Tensor:
         """The embedding."""
@@ -175,16 +211,16 @@ class _Loader:
         width = shape.head_dim
         per_head = shape.query_key_norm
         return _Block(
-            input_norm=self.vector(f"{prefix}.input_layernorm.weight", hidden),
+            input_norm=self.norm(f"{prefix}.input_layernorm.weight", hidden),
             qkv=self._fused(
                 f"{prefix}.self_attn",
                 hidden,
                 {"q_proj": shape.query_width, "k_proj": shape.kv_width, "v_proj": shape.kv_width},
             ),
-            query_norm=self.vector(f"{prefix}.self_attn.q_norm.weight", width) if per_head else None,
-            key_norm=self.vector(f"{prefix}.self_attn.k_norm.weight", width) if per_head else None,
+            query_norm=self.norm(f"{prefix}.self_attn.q_norm.weight", width) if per_head else None,
+            key_norm=self.norm(f"{prefix}.self_attn.k_norm.weight", width) if per_head else None,
             output=self._fused(f"{prefix}.self_attn", shape.query_width, {"o_proj": hidden}),
-            mlp_norm=self.vector(f"{prefix}.post_attention_layernorm.weight", hidden),
+            mlp_norm=self.norm(f"{prefix}.post_attention_layernorm.weight", hidden),
             gate_up=self._fused(f"{prefix}.mlp", hidden, {"gate_proj": mlp, "up_proj": mlp}),
             down=self._fused(f"{prefix}.mlp", mlp, {"down_proj": hidden}),
         )

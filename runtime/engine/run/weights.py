@@ -38,7 +38,7 @@ _ROWS_HINT: Final = (
 )
 _SMALLEST_SCALE: Final = 1e-30  # a row of zeros stays a row of zeros
 
-_ACTIVATION_STEPS: Final = 127
+_ACTIVATION_STEPS: Final = 254
 _ROWS_AT_ONCE: Final = 4096  # a vocabulary's weight is not to be held twice in float32 to be rounded
 
 
@@ -112,8 +112,8 @@ class HalfLinear:
 class Int8Linear:
     """FBGEMM's packed int8 weight, one scale per output; float32 rows, each quantised over its own range.
 
-    A row is moved and stretched to lie between -1 and 1, so that one constant scale fits every row:
-    ``W x = half * (W u) + middle * (W 1)`` for ``u = (x - middle) / half``.
+    A row is moved and stretched to lie between 0 and 1, so that one constant scale fits every row:
+    ``W x = span * (W u) + low * (W 1)`` for ``u = (x - low) / span``.
 
     Args:
         weight: (out, in) float32; not kept.
@@ -140,13 +140,12 @@ class Int8Linear:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """See ``Linear``."""
-        low, high = torch.aminmax(rows, dim=1, keepdim=True)
-        half = (high - low).mul_(0.5).clamp_(min=_SMALLEST_SCALE)
-        middle = low + half
-        unit = (rows - middle).div_(half)
-        product: Tensor = self._product(unit, 1 / _ACTIVATION_STEPS, _ACTIVATION_STEPS + 1, self._packed)
-        result = (middle * self._sums).addcmul_(product, half)
-        return result if self._bias is None else result.add_(self._bias)
+        low = rows.amin(dim=1, keepdim=True)  # aminmax takes ten times as long as both
+        span = rows.amax(dim=1, keepdim=True).sub_(low).clamp_(min=_SMALLEST_SCALE)
+        unit = (rows - low).div_(span)
+        product: Tensor = self._product(unit, 1 / _ACTIVATION_STEPS, 0, self._packed)
+        product.mul_(span).addcmul_(low, self._sums)
+        return product if self._bias is None else product.add_(self._bias)
 
 
 def _weight_steps() -> int:

@@ -207,6 +207,8 @@ async def test_stopping_ends_everyone_with_a_code(loaded: OpenModel) -> None:
         await outputs(engine, request())  # before start
     assert refusal.value.code == "engine_stopped"
     await engine.start()
+    with pytest.raises(RuntimeError, match="runs already"):
+        await engine.start()
     tasks = [asyncio.create_task(outputs(engine, request(str(index), tokens=500))) for index in range(3)]
     await until(lambda: engine.stats().completion_tokens > 0)
     await engine.stop()

@@ -1,0 +1,1 @@
+"""Whether this process computes what the model says, found out before it takes a request."""

@@ -1,0 +1,21 @@
+"""What ends a process whose engine computes something else than the model says."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CODE: Final = "engine-self-check-failed"
+
+
+class SelfCheckFailed(Exception):
+    """The engine must not serve.
+
+    Args:
+        what: which part of the check.
+        error: the deviation found; may be NaN.
+        allowed: the largest that passes.
+    """
+
+    def __init__(self, what: str, error: float, allowed: float) -> None:
+        self.what = what
+        super().__init__(f"{CODE}: {what} is off by {error:.2g}, {allowed:.2g} is allowed")
