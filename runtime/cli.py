@@ -22,8 +22,12 @@ from rich.table import Table
 from attest.refusal import Refused
 from runtime import settings
 from runtime.engine.adapters import AdapterSettings
+from runtime.engine.selfcheck.failure import SelfCheckFailed
 from runtime.model.registry import KNOWN, known_model
 from runtime.model.store import StoredModel, stored_model, stored_models
+
+_FAULT = 1
+"""Exit code of a fault of ours."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Sealgate's runtime.")
 model_app = typer.Typer(no_args_is_help=True, help="Models on this machine.")
@@ -116,7 +120,8 @@ def serve(
         bool, typer.Option("--dev", help="Stand on the MOCK TEE, which protects nothing.")
     ] = False,
     engine: Annotated[
-        Literal["sealgate", "stub"], typer.Option(help="With --dev, stub answers a fixed text.")
+        Literal["sealgate", "vllm", "stub"],
+        typer.Option(help="vllm where it is installed; with --dev, stub answers a fixed text."),
     ] = "sealgate",
     fault: Annotated[str | None, typer.Option(help="With --dev: lie on purpose, by name.")] = None,
     record_bytes: Annotated[
@@ -143,7 +148,10 @@ def serve(
     ] = None,
     adapter_bytes: Annotated[int, typer.Option(help="Memory for adapters.", min=1)] = 1 << 30,
     max_adapter_rank: Annotated[int, typer.Option(help="Highest rank of an adapter.", min=1)] = 64,
-    tee: Annotated[Literal["snp", "tdx"], typer.Option(help="The CPU TEE that this runs in.")] = "snp",
+    tee: Annotated[
+        Literal["snp", "tdx", "azure-snp"],
+        typer.Option(help="The CPU TEE that this runs in; azure-snp: by its vTPM."),
+    ] = "snp",
     gpus: Annotated[
         int,
         typer.Option(help="GPUs beside it; with --dev 4 and 8 are boards with switches.", min=0, max=8),
@@ -153,7 +161,7 @@ def serve(
     ] = "warning",
 ) -> None:
     """Serve a model inside a TEE; one JSON line on standard output says when it listens."""
-    if not dev and (engine != "sealgate" or fault is not None or record_bytes is not None):
+    if not dev and (engine == "stub" or fault is not None or record_bytes is not None):
         raise typer.BadParameter("--engine stub, --fault and --record-bytes need --dev")
     options = settings.ServeSettings(
         host=host,
@@ -166,9 +174,10 @@ def serve(
         gpus=gpus,
         log_level=log_level,
     )
-    if adapters is not None and engine == "stub":
-        raise typer.BadParameter("--adapters needs a model: the stub engine has none")
+    if adapters is not None and engine != "sealgate":
+        raise typer.BadParameter("--adapters needs Sealgate's engine: the others run none")
     common: dict[str, Any] = {
+        "engine": engine,
         "adapters": adapters
         and AdapterSettings(folder=adapters, memory_bytes=adapter_bytes, max_rank=max_adapter_rank),
         "weights": weights,
@@ -180,7 +189,7 @@ def serve(
         if dev:
             from runtime import dev as mock  # noqa: PLC0415 only here is the mock TEE within reach
 
-            mock.serve(model, options, engine=engine, fault=fault, record_bytes=record_bytes, **common)
+            mock.serve(model, options, fault=fault, record_bytes=record_bytes, **common)
         else:
             from runtime import serve as hardware  # noqa: PLC0415 the server is not needed for the others
 
@@ -223,6 +232,9 @@ def main() -> None:
     except Refused as refusal:
         print(f"refused: {refusal}", file=sys.stderr)
         sys.exit(refusal.exit_code)
+    except SelfCheckFailed as failure:
+        print(f"fault: {failure}; nothing was served", file=sys.stderr)
+        sys.exit(_FAULT)
 
 
 if __name__ == "__main__":

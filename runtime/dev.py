@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from runtime.engine.run.weights import WeightMode
     from runtime.model.loaded import Progress
 
-EngineName = Literal["sealgate", "stub"]
+DevEngineName = Literal["sealgate", "vllm", "stub"]
 
 STUB_TEXT: Final = "This is a fixed answer: no model runs behind the stub engine. "
 _STUB_CONTEXT: Final = 32_768
@@ -50,7 +50,7 @@ def serve(
     model: str,
     settings: ServeSettings,
     *,
-    engine: EngineName = "sealgate",
+    engine: DevEngineName = "sealgate",
     fault: str | None = None,
     record_bytes: Path | None = None,
     weights: WeightMode = "bf16",
@@ -65,7 +65,8 @@ def serve(
     Args:
         model: a pulled model's name, or a path.
         settings: how to run.
-        engine: ``stub`` answers a fixed text without loading the model whose digests it states.
+        engine: ``vllm`` where that is installed; ``stub`` answers a fixed text without loading the model
+            whose digests it states.
         fault: a name in ``attest.mock.faults``: lie so.
         record_bytes: append every byte received to this file.
         weights: how they are held.
@@ -86,6 +87,7 @@ def serve(
     else:
         served = load_served_model(
             model,
+            engine=engine,
             weights=weights,
             max_batch=max_batch,
             threads=threads,

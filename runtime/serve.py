@@ -24,10 +24,12 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from attest.attesters.base import Attester, ComposedAttester
+from attest.attesters.azure import AzureSnpAttester
+from attest.attesters.base import Attester, ComposedAttester, CpuAttester
 from attest.attesters.nvidia import NvidiaAttester
 from attest.attesters.snp import SnpAttester
 from attest.attesters.tdx import TdxAttester
+from attest.evidence.cpu import CpuKind
 from policies.bundle import load_bundle
 from runtime.api.outer import create_outer_app
 from runtime.api.served import ServedModel
@@ -44,6 +46,7 @@ _BACKLOG: Final = 2048
 _GRACE_S: Final = 5
 _KEEP_ALIVE_S: Final = 60
 
+EngineName = Literal["sealgate", "vllm"]
 AttestationOf = Callable[[Attester, RuntimeIdentity, Served], Attestation]
 
 
@@ -55,6 +58,7 @@ def now() -> datetime:
 def load_served_model(
     name: str,
     *,
+    engine: EngineName = "sealgate",
     weights: WeightMode = "bf16",
     max_batch: int = 64,
     threads: int | None = None,
@@ -66,7 +70,10 @@ def load_served_model(
     Raises:
         Refused: ``model-not-pulled``, ``model-not-found``, ``model-digest-mismatch``; ``adapter-folder``,
             ``adapter-memory``.
+        Unsupported: ``vllm-not-installed``, ``vllm-weights``.
     """
+    if engine == "vllm":
+        return _vllm_model(name, weights=weights, max_batch=max_batch, threads=threads, progress=progress)
     # torch takes seconds to import: not before it is known that a model is wanted.
     from runtime.engine.chunked import ChunkedEngine, EngineSettings  # noqa: PLC0415
     from runtime.engine.lora.catalogue import open_adapters  # noqa: PLC0415
@@ -91,6 +98,26 @@ def load_served_model(
         created=int(time.time()),
         guides=Guides(vocabulary(tokenizer.backend, tokenizer.eos_ids)),
         adapters=catalogue,
+    )
+
+
+def _vllm_model(
+    name: str, *, weights: WeightMode, max_batch: int, threads: int | None, progress: Progress | None
+) -> ServedModel:
+    """The same model behind vLLM, which holds answers to no form and runs no adapter here."""
+    from runtime.engine.backends.vllm import VllmEngine, VllmSettings  # noqa: PLC0415 torch, as above
+    from runtime.model.loaded import open_model  # noqa: PLC0415 the same
+    from runtime.model.tokenizer import IncrementalDecoder  # noqa: PLC0415 the same
+
+    opened = open_model(name, progress=progress)
+    tokenizer = opened.tokenizer
+    return ServedModel(
+        engine=VllmEngine(opened, VllmSettings(weights, threads=threads, max_running=max_batch)),
+        tokenizer=tokenizer,
+        new_decoder=lambda: IncrementalDecoder(tokenizer),
+        base_model_digest=opened.base_model_digest,
+        tokenizer_digest=opened.tokenizer_digest,
+        created=int(time.time()),
     )
 
 
@@ -127,6 +154,7 @@ def compose(
         runtime_image=settings.runtime_image,
         key_scope=settings.key_scope,
         region=settings.region,
+        self_check=served.engine.info.self_check,
     )
 
     @asynccontextmanager
@@ -231,6 +259,7 @@ def serve(
     model: str,
     settings: ServeSettings,
     *,
+    engine: EngineName = "sealgate",
     weights: WeightMode = "bf16",
     max_batch: int = 64,
     threads: int | None = None,
@@ -246,6 +275,7 @@ def serve(
     """
     served = load_served_model(
         model,
+        engine=engine,
         weights=weights,
         max_batch=max_batch,
         threads=threads,
@@ -263,5 +293,10 @@ def hardware_attester(settings: ServeSettings) -> Attester:
     Raises:
         AttesterFailure: GPUs are to be asked, and NVIDIA's library is not installed.
     """
-    cpu = SnpAttester() if settings.tee == "snp" else TdxAttester()
+    attesters: dict[CpuKind, type[CpuAttester]] = {
+        "snp": SnpAttester,
+        "tdx": TdxAttester,
+        "azure-snp": AzureSnpAttester,
+    }
+    cpu = attesters[settings.tee]()
     return ComposedAttester(cpu, NvidiaAttester() if settings.gpus else None)
