@@ -36,6 +36,9 @@ config = typer.Typer(help="Settings: file, then environment, then flags.", no_ar
 audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 collateral = typer.Typer(help="What judging evidence takes, from the vendors.", no_args_is_help=True)
 reference = typer.Typer(help="Reference values: what is accepted.", no_args_is_help=True)
+runtime_views = typer.Typer(
+    add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False, epilog=EPILOG
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Model = Annotated[
@@ -299,10 +302,27 @@ def gateway(
 
 @app.command(rich_help_panel="Serve", context_settings=_PLAIN, add_help_option=False)
 def runtime(context: typer.Context) -> None:
-    """Serve a model inside a TEE, or with --dev in a mock one: 'sealgate runtime --help' has its options."""
+    """Serve a model inside a TEE, or with --dev in a mock one; 'runtime top' watches one that serves."""
     from gateway.cli.processes import become_runtime
 
-    become_runtime("serve", *context.args)
+    if context.args[:1] == ["top"]:
+        runtime_views(args=context.args[1:], prog_name="sealgate runtime top", standalone_mode=False)
+    else:
+        become_runtime("serve", *context.args)
+
+
+@runtime_views.command()
+def runtime_top(
+    *,
+    url: Annotated[str, typer.Option(help="The runtime's address.")] = "http://127.0.0.1:8443",
+    once: Annotated[bool, typer.Option("--once", help="Print one frame and end.")] = False,
+    interval: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between frames.")] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """Watch a runtime: pace, latencies, queue, memory, adapters. A view of /metrics; 'q' ends it."""
+    from gateway.cli.top.command import top
+
+    top(url, once=once, interval_s=interval, as_json=as_json)
 
 
 @app.command(rich_help_panel="Manage", context_settings=_PLAIN, add_help_option=False)

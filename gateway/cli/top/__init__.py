@@ -1,0 +1,1 @@
+"""``sealgate runtime top``: a runtime's metrics as a terminal view."""
