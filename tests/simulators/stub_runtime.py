@@ -88,8 +88,12 @@ class StubRuntime:
     ) -> StubRuntime:
         """With the engine running; ``served`` replaces the stub's text too."""
         served = served or served_by(engine or stub_engine())
-        engine = served.engine
-        await engine.start()
+        await served.engine.start()
+        return cls.around(served, **settings)
+
+    @classmethod
+    def around(cls, served: ServedModel, **settings: Any) -> StubRuntime:
+        """Around an engine that its owner starts and stops."""
         clock = Clock()
         options = replace(ServeSettings(), **settings)
         identity = RuntimeIdentity(
@@ -111,7 +115,7 @@ class StubRuntime:
         app = create_outer_app(
             settings=options, served=served, identity=identity, attestation=attestation, clock=clock
         )
-        return cls(app, engine, identity, attestation, clock)
+        return cls(app, served.engine, identity, attestation, clock)
 
     def client(self, **options: Any) -> SealingClient:
         """A tenant that has verified the current keys."""
