@@ -110,6 +110,7 @@ docs: $(DEV_STAMP)  ## regenerate the generated documents
 	$(BIN)/python docs/reference/generate_refusal_codes.py
 	$(BIN)/python docs/reference/generate_settings.py
 	$(BIN)/python docs/reference/generate_transcripts.py
+	$(BIN)/python docs/reference/generate_evidence_outcomes.py
 
 bench: $(DEV_STAMP) $(MODEL)  ## every benchmark, JSON to build/bench
 	$(BIN)/python -m tests.bench.run
