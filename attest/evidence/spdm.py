@@ -16,7 +16,6 @@ from attest.refusal import Malformed, Unsupported
 
 MAX_BLOCKS: Final = 64
 MEASUREMENT_SIZE: Final = 48
-REQUEST_SIZE: Final = 37
 
 _CLAUSE: Final = "DSP0274 1.1 GET_MEASUREMENTS"
 _RESPONSE_CLAUSE: Final = "DSP0274 1.1 MEASUREMENTS"

@@ -14,13 +14,14 @@ from attest.evidence.gpu import ARCHITECTURES, MAX_REPORT_BYTES
 from attest.evidence.gpu_facts import GpuFacts
 from attest.evidence.pem import read_certificates
 from attest.evidence.rim import Rim, parse_xml
-from attest.evidence.spdm import REQUEST_SIZE, SpdmReport
+from attest.evidence.spdm import SpdmReport
 from attest.mock.nvidia import MockGpuVendor
 from attest.mock.nvidia_report import MockGpu, measurements, opaque_data, sign, signed_report
 from attest.refusal import Malformed, Refused
 from attest.verify.xml_signature import EnvelopedSignature
 from tests.simulators.gpu_world import NONCE
 
+REQUEST_SIZE = 37
 RECORD = REQUEST_SIZE + 8
 BLOCK = 55
 P384_ORDER = int("f" * 48 + "c7634d81f4372ddf581a0db248b0a77aecec196accc52973", 16)
@@ -61,6 +62,7 @@ def test_what_it_reads(report: bytes) -> None:
         (RECORD + 4, b"\x81", "spdm-blocks"),
         (RECORD + 5, b"\x20", "spdm-blocks"),
         (RECORD + 64 * BLOCK + 32, b"\xff\xff", "spdm-report-truncated"),
+        (RECORD + 64 * BLOCK + 32 + 4, b"\xff\xff", "spdm-report-truncated"),  # a field, within the opaque data
     ],
 )
 def test_one_field(offset: int, value: bytes, code: str, report: bytes) -> None:
@@ -143,6 +145,8 @@ def test_every_shorter_report_and_a_huge_one(report: bytes) -> None:
             SpdmReport.parse(report[:length])
     with pytest.raises(Refused, match="spdm-report-length"):
         SpdmReport.parse(report.ljust(MAX_REPORT_BYTES + 1, b"\x00"))
+    with pytest.raises(Refused, match="spdm-report-trailing-bytes"):
+        SpdmReport.parse(report.ljust(MAX_REPORT_BYTES, b"\x00"))
 
 
 def _only_refuses(call: Callable[[bytes], object], data: bytes) -> None:

@@ -237,6 +237,8 @@ def test_a_raw_report_need_not_be_compliant_but_must_not_be_otherwise() -> None:
     """A raw token without the claim passes; one with another value refuses."""
     token = SERVICE.token(NONCE, now=NOW, kind="sevsnpvm", changed={"x-ms-compliance-status": "no"})
     assert refusal(lambda: judge(token, mock_policy("sevsnpvm"))).code == "maa-compliance"
+    compliant = {"x-ms-compliance-status": "azure-compliant-cvm"}
+    judge(SERVICE.token(NONCE, now=NOW, kind="sevsnpvm", changed=compliant), mock_policy("sevsnpvm"))
 
 
 def test_a_token_of_one_kind_is_not_one_of_another() -> None:
@@ -368,6 +370,7 @@ def test_a_mock_is_never_azure() -> None:
         {"kind": "tdxvm"},
         {"policy_hashes": frozenset()},
         {"policy_hashes": frozenset({"short"})},
+        {"policy_hashes": frozenset({"short", POLICY_HASH})},
     ],
 )
 def test_policies_that_say_nothing(changed: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import dcap_qvl
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from attest.checks import CheckList, Outcome
 from attest.collateral.tdx import INTEL_ROOT_SHA256, TdxRoots
@@ -25,7 +26,7 @@ from attest.refusal import Malformed, Refused, Unsupported
 from attest.verify import dcap
 from attest.verify.p256 import point
 from attest.verify.rtmr import require_rtmrs
-from attest.verify.tdx_chain import Chain
+from attest.verify.tdx_chain import Chain, platform_chain
 from tests.simulators.tdx_world import NOW, REPORT_DATA, TdxWorld
 
 SECOND = timedelta(seconds=1)
@@ -123,6 +124,20 @@ def test_names(world: TdxWorld) -> None:
         sgx=sgx_extension(MockPlatform()),
     )
     refused("tdx-pck-crl-issuer", world, world.quote_with_chain(leaf, processor_pem, root))
+
+
+def test_a_root_of_another_name(world: TdxWorld) -> None:
+    """A pinned key under another name is not the root that the chain must end in."""
+    stranger = Party("Another Root CA", world.vendor.keys.root)
+    pems = (
+        world.pck(),
+        world.pem(world.vendor.authority, stranger, path_length=0, is_authority=True),
+        world.pem(stranger, stranger, path_length=1, is_authority=True),
+    )
+    ders = tuple(x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER) for pem in pems)
+    with pytest.raises(Refused) as refusal:
+        platform_chain(ders, ders[2])
+    assert refusal.value.code == "tdx-chain-names"
 
 
 def test_an_authority_that_is_none(world: TdxWorld) -> None:
