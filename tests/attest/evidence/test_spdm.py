@@ -62,7 +62,7 @@ def test_what_it_reads(report: bytes) -> None:
         (RECORD + 4, b"\x81", "spdm-blocks"),
         (RECORD + 5, b"\x20", "spdm-blocks"),
         (RECORD + 64 * BLOCK + 32, b"\xff\xff", "spdm-report-truncated"),
-        (RECORD + 64 * BLOCK + 32 + 4, b"\xff\xff", "spdm-report-truncated"),  # a field, within the opaque data
+        (RECORD + 64 * BLOCK + 32 + 4, b"\xff\xff", "spdm-report-truncated"),  # one of its fields
     ],
 )
 def test_one_field(offset: int, value: bytes, code: str, report: bytes) -> None:
