@@ -48,8 +48,9 @@ demo: $(DEMO_STAMP) $(MODEL)  ## an answer through an attested runtime, then lia
 up: $(RUNTIME_STAMP) $(MODEL)  ## runtime (mock TEE) and gateway in this terminal
 	@$(BIN)/sealgate up
 
+# Two processes; a file's tests stay in one, so that what they share is made once.
 test: $(DEV_STAMP) $(MODEL)  ## the default suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(DEV_STAMP) $(MODEL)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
