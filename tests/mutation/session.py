@@ -21,6 +21,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from tests.mutation import baseline, report
+from tests.mutation.importers import importers
 from tests.mutation.live import Mutated, caches_of
 from tests.mutation.operators import Mutant, mutants
 
@@ -201,13 +202,15 @@ class MutationSession:
 
     def _tests(self, file: str, mutant: Mutant) -> list[int]:
         """Places of the tests to run."""
+        files = [file]
         if mutant.kind == "code" and not mutant.at_import:
             wanted = set(self._executed.get((file, mutant.statement_line), ()))
             for line in range(mutant.line, mutant.end_line + 1):
                 wanted |= set(self._executed.get((file, line), ()))
         else:
-            wanted = set(self._touched[file])
-        order = self._diverse(file, wanted)
+            files += importers(file, mutant, self._files)
+            wanted = {place for each in files for place in self._touched[each]}
+        order = self._diverse(files, wanted)
         fast = [place for place in order if self._seconds[place] <= MAX_TEST_SECONDS]
         chosen, total = [], 0.0
         for place in fast or order:
@@ -217,11 +220,11 @@ class MutationSession:
             chosen.append(place)
         return chosen
 
-    def _diverse(self, file: str, wanted: set[int]) -> list[int]:
-        """In turn a test of each way through the file, quick ones first; those of one way are much alike."""
-        ways: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    def _diverse(self, files: list[str], wanted: set[int]) -> list[int]:
+        """In turn a test of each way through the files, quick ones first; those of one way are much alike."""
+        ways: dict[tuple[tuple[int, ...], ...], list[int]] = defaultdict(list)
         for place in wanted:
-            ways[self._ways[place].get(file, ())].append(place)
+            ways[tuple(self._ways[place].get(file, ()) for file in files)].append(place)
         for places in ways.values():
             places.sort(key=lambda place: (-min(self._kills[place], 3), self._seconds[place]))
         turns = sorted(ways.values(), key=lambda places: (-self._kills[places[0]], self._seconds[places[0]]))

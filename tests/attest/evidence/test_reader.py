@@ -48,3 +48,6 @@ def test_reserved_bytes_are_consumed() -> None:
     reader = Reader(b"\x00\x00\x01", "x")
     reader.zeros(2, "field")
     assert reader.take(1) == b"\x01"
+    for value in range(1, 256):
+        with pytest.raises(Malformed, match="x-reserved-not-zero"):
+            Reader(bytes([value, value]), "x").zeros(2, "field")

@@ -37,3 +37,17 @@ def test_the_rows_of_an_honest_statement(mock_world: MockWorld, contract: str | 
         ("keys are in use", "docs/reference/statement.md#keyset"),
     ]
     assert checks.expires == mock_world.keyset.not_after
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_row_of_a_self_check(mock_world: MockWorld, asked: bool) -> None:
+    """Judged where values are named for it, and shown where none are."""
+    statement = replace(mock_world.stated(NONCE), self_check=CONTRACT)
+    accepted = mock_world.reference(not_after=FAR).runtime
+    accepted = replace(accepted, self_checks=frozenset({CONTRACT}) if asked else frozenset())
+    checks = CheckList()
+    judge_statement(statement, accepted, checks)
+    clause = "docs/reference/reference-values.md" if asked else "docs/reference/statement.md#self-check"
+    row = list(checks)[-1]
+    assert (row.name, row.clause, row.got) == ("self-check", clause, CONTRACT)
+    assert row.outcome is (Outcome.PASSED if asked else Outcome.NOTED)

@@ -17,11 +17,13 @@ from attest.channel.ohttp import KeyPair, serialise_key_configs
 from attest.checks import CheckList, Outcome
 from attest.digest import sha256_digest
 from attest.evidence.cpu import SnpCollateral, SnpEvidence
+from attest.evidence.tdx_evidence import TdxEvidence
 from attest.mock.world import MockWorld
 from attest.refusal import Refused
 from attest.statement import Device, Statement, report_data, vtpm_nonce
 from attest.trust import HARDWARE_ONLY, MockRoots, TrustRoots
 from attest.verify.bundle import VerifiedEvidence, verify_bundle
+from attest.verify.cpu import verify_cpu
 from attest.verify.devices import verify_devices
 from tests.simulators.genuine_snp import POSITIVE, GenuineCase
 from tests.simulators.mock_runtime import NONCE, NOW, verdict
@@ -98,6 +100,15 @@ def test_facts_of_each_kind_of_cpu(mock_world: MockWorld, td_world: MockWorld) -
         tdx.detail.quote.report.mrtd.hex(),
     )
     assert (snp.not_after, tdx.not_after) == (snp.detail.not_after, tdx.detail.not_after)
+
+
+def test_a_quote_without_its_documents(td_world: MockWorld) -> None:
+    """There is nothing to judge the platform under."""
+    cpu = td_world.bundle(NONCE).cpu
+    assert isinstance(cpu, TdxEvidence)
+    with pytest.raises(Refused) as refusal:
+        verify_cpu(replace(cpu, collateral=None), td_world.trust(), now=NOW, checks=CheckList())
+    assert refusal.value.code == "tdx-collateral-missing"
 
 
 def test_devices_under_no_mock_root(one_gpu_world: MockWorld) -> None:
