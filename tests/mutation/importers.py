@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from tests.mutation.operators import Mutant
+from tests.mutation.operators import Mutant, names_in, targets_of
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -33,8 +33,7 @@ def _assigned(file: str, line: int) -> set[str]:
     """The names that the assignment of a module in that line gives values to."""
     for statement in _tree(file).body:
         if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.lineno == line:
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            return {target.id for target in targets if isinstance(target, ast.Name)}
+            return set().union(*map(names_in, targets_of(statement)))
     return set()
 
 

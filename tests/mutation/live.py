@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.mutation.operators import Mutant, names_in
+from tests.mutation.operators import Mutant, names_in, targets_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +139,16 @@ def _rebind(module: types.ModuleType, tree: ast.Module, mutant: Mutant) -> None:
             statement.lineno <= mutant.line <= (statement.end_lineno or 0) or names_in(statement) & stale
         ):
             continue
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        names = [target.id for target in targets if isinstance(target, ast.Name)]
         value = eval(  # noqa: S307 - our own source
             compile(ast.Expression(statement.value), module.__file__ or "", "eval"), module.__dict__
         )
-        for name in names:
-            _hand_out(module, name, value)
-        stale |= set(names)
+        for target in targets_of(statement):
+            stale |= names_in(target)
+            if isinstance(target, ast.Name):
+                _hand_out(module, target.id, value)
+            elif isinstance(target, ast.Tuple):
+                for part, of_part in zip(target.elts, value, strict=True):
+                    _hand_out(module, ast.unparse(part), of_part)
 
 
 def _hand_out(module: types.ModuleType, name: str, value: Any) -> None:

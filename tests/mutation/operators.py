@@ -125,6 +125,11 @@ def names_in(node: ast.AST) -> set[str]:
     return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
 
 
+def targets_of(statement: ast.Assign | ast.AnnAssign) -> list[ast.expr]:
+    """What an assignment gives a value to."""
+    return statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+
+
 class _Walk:
     """One walk over a module; remembers in which function and statement it is."""
 
