@@ -103,7 +103,7 @@ def test_all_claims_hold_of_a_whole_trail(tmp_path: Path) -> None:
         (lambda: {"policies": "sha256:" + "55" * 32}, {3}),
         (lambda: {"headers": {**HEADERS, paths.REQUEST_ID_HEADER: "req_2"}}, {0, 1, 2, 3}),
     ],
-    ids=str,
+    ids=["no-outcome", "receipt", "header", "answer", "request", "time", "statement", "policies", "asked"],
 )
 def test_a_claim_falls_with_what_it_is_about(
     tmp_path: Path, changed: Callable[[], dict[str, Any]], falls: set[int]
