@@ -29,3 +29,4 @@ def test_collateral_may_be_a_key() -> None:
     """What was equal is found again, whatever golden values it holds."""
     one, other = (NvidiaCollateral({"name": b"rim"}, (b"answer",)) for _ in range(2))
     assert {one: 1}[other] == 1
+    assert repr(one) == "NvidiaCollateral(1 RIMs, 1 OCSP responses)"

@@ -19,7 +19,7 @@ from attest.checks import CheckList, Outcome
 from attest.mock.nvidia import MockGpuVendor
 from attest.mock.nvidia_certificates import Authority, ocsp_answer
 from attest.mock.nvidia_report import MockGpu
-from attest.refusal import Refused
+from attest.refusal import Malformed, Refused
 from attest.verify.ocsp import Issued, OcspAnswer
 from tests.simulators.gpu_world import NOW, GpuWorld
 
@@ -202,6 +202,26 @@ def test_forms(gpu_world: GpuWorld) -> None:
     assert code_of(gpu_world, *[good] * 123) == "ocsp-too-many"  # six are there already
     most = replace(gpu_world.collateral(), ocsp=(*gpu_world.collateral().ocsp, *[good] * 122))
     assert gpu_world.verify(collateral=most).revocation_checked
+
+
+def _of_size(pair: Pair, size: int) -> bytes:
+    """A good answer that is exactly so long: an extension fills it up. Signatures vary in length."""
+    oid, filling = x509.ObjectIdentifier("1.2.3.4"), size - 1500
+    while True:
+        extension = x509.UnrecognizedExtension(oid, bytes(filling))
+        made = answer(pair, change=lambda builder: builder.add_extension(extension, critical=False))  # noqa: B023 - called at once
+        if len(made) == size:
+            return made
+        filling += size - len(made)
+
+
+def test_the_longest_answer(gpu_world: GpuWorld) -> None:
+    """8 KiB are read, and one byte more is not, well formed though it is."""
+    pair = pairs(gpu_world.vendor)["chip"]
+    assert len(OcspAnswer.parse(_of_size(pair, 8192)).der) == 8192
+    with pytest.raises(Malformed) as refusal:
+        OcspAnswer.parse(_of_size(pair, 8193))
+    assert refusal.value.code == "ocsp-malformed"
 
 
 @pytest.mark.parametrize(
