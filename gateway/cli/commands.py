@@ -118,6 +118,9 @@ def up(
     adapters: Annotated[
         Path | None, typer.Option(help="Folder of PEFT folders to serve.", exists=True, file_okay=False)
     ] = None,
+    embedding_model: Annotated[
+        str | None, typer.Option(help="Serve embeddings by this model too: a pulled one, or a folder.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a gateway and a runtime (mock TEE, for development) in this terminal until Ctrl-C."""
@@ -125,7 +128,7 @@ def up(
     from gateway.cli.up import RuntimeChoice
     from gateway.cli.up import up as run
 
-    choice = RuntimeChoice(model, engine.value, runtime_port, Machine(tee, gpus), adapters)
+    choice = RuntimeChoice(model, engine.value, runtime_port, Machine(tee, gpus), adapters, embedding_model)
     run(choice, port=port, as_json=as_json)
 
 
@@ -306,7 +309,8 @@ def runtime(context: typer.Context) -> None:
     from gateway.cli.processes import become_runtime
 
     if context.args[:1] == ["top"]:
-        runtime_views(args=context.args[1:], prog_name="sealgate runtime top", standalone_mode=False)
+        code = runtime_views(args=context.args[1:], prog_name="sealgate runtime top", standalone_mode=False)
+        raise typer.Exit(code if isinstance(code, int) else 0)  # 130 where it was interrupted
     else:
         become_runtime("serve", *context.args)
 

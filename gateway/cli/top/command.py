@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 import termios
@@ -25,6 +26,9 @@ from gateway.cli.top.view import Frame
 WINDOW_S: Final = 30.0
 """Paces and quantiles are of the last so many seconds."""
 
+RESTART_S: Final = 5.0
+"""An uptime that rose by so much less than our own clock is another process's; a page stands for two."""
+
 _TIMEOUT_S: Final = 5.0
 _KEYS: Final = "q or Ctrl-C ends"
 
@@ -42,7 +46,10 @@ def top(url: str, *, once: bool, interval_s: float, as_json: bool) -> None:
         Failure: no answer, or not a runtime's; later than the first frame that is shown instead.
     """
     output = Output(as_json=as_json)
-    with httpx2.Client(timeout=_TIMEOUT_S, trust_env=False) as client:
+    # What is not compressed cannot grow on the way in.
+    with httpx2.Client(
+        timeout=_TIMEOUT_S, trust_env=False, headers={"Accept-Encoding": "identity"}
+    ) as client:
         watched = Watched(lambda: fetch(client, url))
         if as_json or once or not output.stdout.is_terminal:
             watched.look()
@@ -86,12 +93,19 @@ class Watched:
             page = Page(self._ask())
             since_start = figures(page)
         except (OSError, ValueError, httpx2.HTTPError) as error:
-            seconds = self._clock() - self._answered
-            self.trouble = f"no metrics for {seconds:.0f} s: {str(error) or type(error).__name__}"
+            self.trouble = str(error) or type(error).__name__
+            if self.figures is not None:
+                self.trouble = f"no metrics for {self._clock() - self._answered:.0f} s: {self.trouble}"
             return
-        self._answered, self.trouble = self._clock(), ""
-        if self.figures is not None and since_start.up_s < self.figures.up_s:
-            self._pages.clear()  # another process: its counters began again
+        now = self._clock()
+        if self.figures is not None:
+            behind = (now - self._answered) - (since_start.up_s - self.figures.up_s)
+            if behind > RESTART_S or since_start.up_s < self.figures.up_s:
+                self._pages.clear()  # another process: its counters began again
+            elif since_start.up_s == self.figures.up_s:
+                self.trouble = ""
+                return  # the same page, which stands for a while
+        self._answered, self.trouble = now, ""
         self._pages.append(page)
         while len(self._pages) > 1 and since_start.up_s - _up_s(self._pages[1]) >= WINDOW_S:
             self._pages.popleft()
@@ -103,16 +117,22 @@ def fetch(client: httpx2.Client, url: str) -> str:
 
     Raises:
         httpx2.HTTPError: no answer.
-        ValueError: another answer, or one too long.
+        ValueError: no address, another answer, or one too long or too slow.
     """
-    with client.stream("GET", url.rstrip("/") + paths.METRICS_PATH) as response:
-        if response.status_code != httpx2.codes.OK:
-            raise ValueError(f"status {response.status_code}")
-        body = bytearray()
-        for chunk in response.iter_bytes():
-            body += chunk
-            if len(body) > MAX_PAGE_BYTES:
-                raise ValueError("the page is too long")
+    body = bytearray()
+    until = time.monotonic() + _TIMEOUT_S
+    try:
+        with client.stream("GET", url.rstrip("/") + paths.METRICS_PATH) as response:
+            if response.status_code != httpx2.codes.OK:
+                raise ValueError(f"status {response.status_code}")
+            for chunk in response.iter_raw():
+                body += chunk
+                if len(body) > MAX_PAGE_BYTES:
+                    raise ValueError("the page is too long")
+                if time.monotonic() > until:
+                    raise ValueError("the page comes too slowly")
+    except httpx2.InvalidURL:
+        raise ValueError("this is no address") from None
     return body.decode()
 
 
@@ -130,7 +150,10 @@ def _no_answer(url: str, trouble: str) -> Failure:
 
 @contextmanager
 def _keys() -> Iterator[Callable[[float], str]]:
-    """Waits for a key, so long at most; keys are not echoed meanwhile."""
+    """Waits for a key, so long at most: ``q`` if that was among them, or nobody can press one any more.
+
+    Keys are not echoed meanwhile.
+    """
     if not sys.stdin.isatty():
 
         def sleep(seconds: float) -> str:
@@ -143,8 +166,11 @@ def _keys() -> Iterator[Callable[[float], str]]:
     before = termios.tcgetattr(descriptor)
 
     def wait(seconds: float) -> str:
-        ready, _, _ = select.select([sys.stdin], [], [], seconds)
-        return sys.stdin.read(1) if ready else ""
+        ready, _, _ = select.select([descriptor], [], [], seconds)
+        if not ready:
+            return ""
+        # Not by sys.stdin, which would keep further keys where select does not see them.
+        return "q" if (keys := os.read(descriptor, 64)) == b"" or b"q" in keys.lower() else " "
 
     try:
         tty.setcbreak(descriptor)

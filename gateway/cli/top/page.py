@@ -1,7 +1,12 @@
-"""A page of metrics in the Prometheus text format, as far as a runtime writes it."""
+"""A page of metrics in the Prometheus text format, as far as a runtime writes it.
+
+Whoever answers at the runtime's address writes the page: it is read strictly and in time linear in its
+length, values have a range in which nobody's arithmetic fails, and labels hold nothing that a terminal obeys.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +15,16 @@ from typing import Final
 
 MAX_PAGE_BYTES: Final = 1024 * 1024
 
-_SAMPLE: Final = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)(?: -?\d+)?")
-_LABEL: Final = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)",?')
+MAX_VALUE: Final = float(1 << 53)
+"""Counts above are not exact, and no gauge comes near."""
+
+MAX_LABEL: Final = 128
+"""Characters of a label's value."""
+
+_SAMPLE: Final = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? ([0-9.e+-]+)(?: -?[0-9]+)?")
+_LABEL: Final = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"(?:,|$)')
+_ESCAPE: Final = re.compile(r"\\(.)")
+_ESCAPED: Final = {"n": "\n", '"': '"', "\\": "\\"}
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -48,7 +61,7 @@ class Histogram:
             return None
         for (low, high), count in zip(pairwise((0.0, *self.bounds)), self.counts, strict=True):
             if count > 0 and below + count >= wanted:
-                return low if high == float("inf") else low + (high - low) * (wanted - below) / count
+                return low if high == math.inf else low + (high - low) * (wanted - below) / count
             below += count
         return None
 
@@ -67,13 +80,12 @@ class Page:
         if len(text) > MAX_PAGE_BYTES:
             raise ValueError("the page is too long")
         self._samples: dict[tuple[str, Labels], float] = {}
-        for line in text.splitlines():
+        for line in text.split("\n"):
             if line and not line.startswith("#"):
                 match = _SAMPLE.fullmatch(line)
                 if match is None:
                     raise ValueError("not a page of metrics")
-                labels = tuple(_LABEL.findall(match[2] or ""))
-                self._samples[match[1], labels] = float(match[3])
+                self._samples[match[1], _labels(match[2] or "")] = _value(match[3])
 
     def value(self, name: str, **labels: str) -> float | None:
         """One sample; None if it is not there."""
@@ -88,8 +100,12 @@ class Page:
         }
 
     def histogram(self, name: str) -> Histogram | None:
-        """A histogram; None if it is not there."""
-        ends = sorted((float(end), count) for end, count in self.by(f"{name}_bucket", "le").items())
+        """A histogram; None if it is not there.
+
+        Raises:
+            ValueError: its bounds are none.
+        """
+        ends = sorted((_bound(end), count) for end, count in self.by(f"{name}_bucket", "le").items())
         if not ends:
             return None
         counts = tuple(_differences(count for _, count in ends))
@@ -98,6 +114,31 @@ class Page:
     def labels(self, name: str) -> dict[str, str]:
         """The labels of a family's first sample."""
         return next((dict(labels) for family, labels in self._samples if family == name), {})
+
+
+def _value(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= MAX_VALUE:
+        raise ValueError("a value is out of range")
+    return value
+
+
+def _bound(text: str) -> float:
+    return math.inf if text == "+Inf" else _value(text)
+
+
+def _labels(text: str) -> Labels:
+    labels, at = [], 0
+    while at < len(text):
+        match = _LABEL.match(text, at)
+        if match is None or len(match[2]) > MAX_LABEL:
+            raise ValueError("a label is malformed")
+        value = _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[0]), match[2])
+        if not value.isprintable():
+            raise ValueError("a label holds what does not print")
+        labels.append((match[1], value))
+        at = match.end()
+    return tuple(labels)
 
 
 def _differences(cumulative: Iterator[float]) -> Iterator[float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
@@ -21,7 +23,7 @@ class Frame:
         url: of the runtime.
         figures: the latest; None before the first.
         trouble: why there is no newer one; empty if there is.
-        keys: the line at the bottom; empty for none.
+        keys: which keys do what; empty where none does anything.
     """
 
     def __init__(self, url: str, figures: Figures | None, *, trouble: str = "", keys: str = "") -> None:
@@ -32,12 +34,12 @@ class Frame:
         yield Text.assemble(
             ("sealgate runtime top", "brand"), "  ", (self._url, "faint"), overflow="ellipsis"
         )
+        if self._keys:  # not at the bottom, which a low terminal cuts off
+            yield Text(self._keys, style="faint")
         if self._trouble:
             yield Text(self._trouble, style="bad", overflow="fold")
         if self._figures is not None:
             yield from _body(self._figures, narrow=options.max_width < _NARROW, ascii_only=options.ascii_only)
-        if self._keys:
-            yield Text(self._keys, style="faint")
 
 
 def _body(now: Figures, *, narrow: bool, ascii_only: bool) -> RenderResult:
@@ -63,15 +65,16 @@ def _body(now: Figures, *, narrow: bool, ascii_only: bool) -> RenderResult:
         yield columns
     yield _grid(*_bars(now, ascii_only=ascii_only))
     yield _grid(*_soundness(now))
-    if now.busiest:
-        yield _adapters(now)
+    if now.adapters:
+        yield from _adapters(now)
 
 
 def _bars(now: Figures, *, ascii_only: bool) -> list[tuple[str, Text | str]]:
     rows: list[tuple[str, Text | str]] = []
     if now.rows_limit is not None:
         used = now.budget_used
-        note = f" {_percent(used)} of the room, at most {now.rows_limit} tokens a step"
+        room = "idle" if used is None else f"{_percent(used)} of the room"
+        note = f" {room}, at most {now.rows_limit} tokens a step"
         rows.append(("budget", Text.assemble(_bar(used or 0.0, 0.0, ascii_only=ascii_only), note)))
     total = sum(now.pages.values())
     if total:
@@ -93,18 +96,18 @@ def _soundness(now: Figures) -> list[tuple[str, Text | str]]:
     return rows
 
 
-def _adapters(now: Figures) -> Table:
+def _adapters(now: Figures) -> Iterator[RenderableType]:
     states = ", ".join(f"{count} {state}" for state, count in now.adapters.items())
     memory = ", ".join(f"{place} {size // _MEBIBYTE} MiB" for place, size in now.adapter_bytes.items())
-    table = Table(
-        "adapter", "loads", "evictions", "MiB", title=f"{states}; {memory}", title_justify="left", box=None
-    )
+    yield _grid(("adapters", f"{states}; {memory}"))
+    table = Table("adapter", "loads", "evictions", "MiB", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     for each in now.busiest:
         size = f"{each.memory_bytes / _MEBIBYTE:.0f}"
-        table.add_row(each.name, str(each.loads), str(each.evictions), size)
-    return table
+        table.add_row(Text(each.name), str(each.loads), str(each.evictions), size)
+    if now.busiest:
+        yield table
 
 
 def _grid(*rows: tuple[str, Text | str]) -> Table:
@@ -112,7 +115,7 @@ def _grid(*rows: tuple[str, Text | str]) -> Table:
     grid.add_column(style="faint", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in rows:
-        grid.add_row(name, value)
+        grid.add_row(name, value if isinstance(value, Text) else Text(value))
     return grid
 
 
