@@ -118,6 +118,9 @@ def test_protected_gpus_need_their_switches(gpu_world: GpuWorld) -> None:
             verify(gpu_world, [gpu])
     with pytest.raises(Refused, match="gpu-set-mode"):
         verify(gpu_world, [MockGpu(protected_pcie=None, feature_flag=2, peers=SWITCH_PDIS)])
+    first = MockGpu(protected_pcie=True, feature_flag=None, peers=SWITCH_PDIS)
+    with pytest.raises(Refused, match="gpu-set-mode"):  # one is enough
+        verify(gpu_world, [first, MockGpu(index=1, feature_flag=None)])
 
 
 def test_switches_ask_for_the_mode(gpu_world: GpuWorld) -> None:
