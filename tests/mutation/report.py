@@ -40,7 +40,8 @@ What the figures do not say:
   attesters, and without those that flip every bit of some evidence: those kill everything and teach nothing
   about a missing test. A mutant that only another test would notice counts as survived.
 - Of the tests that execute a changed line, tests of half a second and more are run only where there are no
-  quicker ones, and no more than three seconds of tests in all. A property tries at most 30 examples.
+  quicker ones, and no more than three seconds of tests in all; a mutant that survives may be tried again with
+  four times as much of both. A property tries at most 30 examples.
 - Each change is made alone, and is of one of the kinds above; a check that was never written is not found.
 
 A test kills only if it fails twice, and passes in another process without the change, so that a test that

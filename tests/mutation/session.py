@@ -30,11 +30,13 @@ MAX_TEST_SECONDS: Final = 0.5
 """Slower tests notice nothing that faster ones of the same lines do not, and cost the most."""
 MAX_MUTANT_SECONDS: Final = 3.0
 """Traced seconds of the tests for one mutant."""
+MORE_FOR_SURVIVORS: Final = 4
+"""Times both, where only survivors are tried again: they are few, and the test that matters may be among the rest."""
 MAX_EXAMPLES: Final = 30
 """Of a property; what needs more to be noticed is noticed by luck."""
 _IDLE_SECONDS: Final = 240
 """Without an answer, of a child that waits and so spends no time of the processor."""
-_CPU_SECONDS: Final = int(20 * MAX_MUTANT_SECONDS)
+_CPU_SECONDS: Final = int(20 * MAX_MUTANT_SECONDS * MORE_FOR_SURVIVORS)
 _MEMORY_BYTES: Final = 6 << 30
 KILLED, SURVIVED, TIMED_OUT, UNLOADABLE = "killed", "survived", "timed out", "cannot be imported"
 _CRASHES: Final = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
@@ -60,6 +62,7 @@ class MutationSession:
     def __init__(self, modules: list[Path], traced: list[Path], *, again: bool = False) -> None:
         self._modules = modules
         self._again = again
+        self._longer = MORE_FOR_SURVIVORS if again else 1
         self._files = {str(path) for path in traced}
         self._sources = {path: path.read_text() for path in modules}  # as imported, whatever is edited later
         self._kills: Counter[int] = Counter()
@@ -211,11 +214,11 @@ class MutationSession:
             files += importers(file, mutant, self._files)
             wanted = {place for each in files for place in self._touched[each]}
         order = self._diverse(files, wanted)
-        fast = [place for place in order if self._seconds[place] <= MAX_TEST_SECONDS]
+        fast = [place for place in order if self._seconds[place] <= MAX_TEST_SECONDS * self._longer]
         chosen, total = [], 0.0
         for place in fast or order:
             total += self._seconds[place]
-            if total > MAX_MUTANT_SECONDS and chosen:
+            if total > MAX_MUTANT_SECONDS * self._longer and chosen:
                 break
             chosen.append(place)
         return chosen

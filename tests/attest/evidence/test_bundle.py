@@ -157,6 +157,7 @@ AZURE = {"kind": "azure-snp", "hcl_report": "", "quote": "", "signature": "", "p
         ),
         (_document(tokens=[TOKEN, TOKEN]), "bundle-tokens", 30),
         (_document(tokens=[TOKEN] * 3), "bundle-members", 30),
+        (_document(tokens=[TOKEN | {"more": 1}]), "bundle-members", 30),
         (_document(tokens=[TOKEN, TOKEN | {"kind": "maa"}]), "bundle-tokens", 30),
         (_document(tokens=[TOKEN | {"kind": "other"}]), "token-kind", 20),
         (_document(tokens=[TOKEN | {"token": _too_long(MAX_TOKEN_BYTES)}]), "bundle-too-large", 30),

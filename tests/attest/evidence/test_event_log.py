@@ -119,6 +119,10 @@ def test_the_facts_of_an_entry() -> None:
         (log_header() + log_entry(0, DIGEST, b"data"), Malformed, "event-log-register"),
         (log_header() + bytes(4) + ENTRY, Malformed, "event-log-digests"),
         (log_header() + b"\xff" * 8 + ENTRY, Malformed, "event-log-filler"),
+        *(
+            (log_header() + b"\xff" * 4 + bytes([byte]), Malformed, "event-log-filler")
+            for byte in range(1, 0xFF)
+        ),
         (log_header() + ENTRY + b"X" * 8, Malformed, "event-log-truncated"),
         (bytes(MAX_EVENT_LOG_BYTES), Malformed, "event-log-header"),
         (bytes(MAX_EVENT_LOG_BYTES + 1), Malformed, "event-log-too-large"),

@@ -51,6 +51,10 @@ def test_values_by_hand() -> None:
     fwids = b"\xa6\x7e" + HEAD + FWID + HEAD + bytes(48)
     short = b"\x30\x81\x83" + b"\x80\x01x" + fwids
     assert GpuLeaf.parse(certificate((DICE_TCB_INFO_OID, short)), NAME).fwid == FWID
+    with pytest.raises(Malformed, match="gpu-leaf-truncated"):
+        GpuLeaf.parse(certificate((DICE_TCB_INFO_OID, b"\x30\x03\xa6\x05x")), NAME)
+    later = NAME.replace("A01", "B01")  # a later stepping
+    assert GpuLeaf.parse(certificate((DICE_FWID_OID, HEAD + FWID)), later).chip == "GH100"
     long = b"\x30\x82\x00\x80" + fwids
     assert GpuLeaf.parse(certificate((DICE_TCB_INFO_OID, long)), NAME).fwid == FWID
 

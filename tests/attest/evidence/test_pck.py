@@ -77,6 +77,7 @@ def test_other_entries_are_passed_over_but_not_without_end() -> None:
     [
         extension(pair(b"\x20", der(0x04, b""), prefix=SGX[:-1] + b"\x02")),
         extension(pair(b"", der(0x04, b""))),
+        extension(pair(b"\x20", der(0x04, b""), prefix=b"")),
         extension(pair(b"\x20\x20", der(0x04, b""))),
         extension(der(0x31, der(0x06, SGX + b"\x20") + der(0x04, b""))),
         extension(der(0x30, der(0x05, SGX + b"\x20") + der(0x04, b""))),
@@ -141,7 +142,7 @@ def test_lengths_in_each_form(size: int) -> None:
     PckPlatform.parse(with_extension(extension(pair(b"\x20", der(0x04, bytes(size))))))
 
 
-@pytest.mark.parametrize(("length", "size"), [("817f", 0x7F), ("8200ff", 0xFF)])
+@pytest.mark.parametrize(("length", "size"), [("817f", 0x7F), ("8200ff", 0xFF), ("83000100", 0x100)])
 def test_lengths_one_form_too_long(length: str, size: int) -> None:
     """The highest numbers that the shorter form can say."""
     body = der(0x06, SGX + b"\x20") + b"\x04" + bytes.fromhex(length) + bytes(size)

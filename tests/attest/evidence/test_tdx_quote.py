@@ -111,6 +111,11 @@ def test_padding() -> None:
         (changed(QUOTE, PCK + 2, b"\x00"), Malformed, "tdx-quote-length"),
         (QUOTE[:-1], Malformed, "tdx-quote-truncated"),
         (QUOTE[:40], Malformed, "tdx-quote-truncated"),
+        (
+            changed(QUOTE[: CERTIFICATION - 8], AUTHENTICATION - 4, (120).to_bytes(4, "little")),
+            Malformed,
+            "tdx-quote-truncated",
+        ),
         (b"", Malformed, "tdx-quote-truncated"),
         (QUOTE.ljust(MAX_QUOTE_BYTES + 1, b"\x00"), Malformed, "tdx-quote-too-large"),
     ],

@@ -115,6 +115,8 @@ def test_another_nonce(bench: Bench) -> None:
     for nonce in (bytes(32), NONCE + b"\x00", NONCE[:-1]):
         quote = bench.cvm.quote(nonce)
         assert refusal(lambda quote=quote: bench.judge(quote=quote)).code == "azure-quote-nonce"  # type: ignore[misc]  # the default binds the loop's value
+    for nonce in (b"\x01", bytes(64)):
+        bench.judge(quote=bench.cvm.quote(nonce), nonce=nonce)
     for nonce in (b"", bytes(65)):
         with pytest.raises(ValueError, match="64"):
             bench.judge(nonce=nonce)
@@ -209,6 +211,8 @@ def test_several_accepted_values(bench: Bench) -> None:
         {24: frozenset({bytes(32)})},
         {-1: frozenset({bytes(32)})},
         {0: frozenset({bytes(20)})},
+        {0: frozenset({bytes(20), bytes(32)})},
+        {0: frozenset({bytes(32)}), 24: frozenset({bytes(32)})},
     ],
 )
 def test_policies_that_say_nothing(allowed: dict[int, frozenset[bytes]]) -> None:
@@ -241,17 +245,18 @@ def test_a_tdx_report_needs_a_quote(bench: Bench) -> None:
     hcl = HclReport.parse(raw)
     assert hcl.tdreport_data == hcl.report_data
 
-    def vtpm(report_data: bytes) -> object:
+    def vtpm(report_data: bytes, *, nonce: bytes = NONCE) -> object:
         return verify_azure_vtpm(
             hcl,
             bench.quote,
             hardware_report_data=report_data,
-            nonce=NONCE,
+            nonce=nonce,
             pcr_policy=bench.policy,
             checks=CheckList(),
         )
 
     vtpm(hcl.report_data)
+    assert refusal(lambda: vtpm(hcl.report_data, nonce=bytes(32))).code == "azure-quote-nonce"
     assert refusal(lambda: vtpm(bytes(64))).code == "azure-runtime-binding"
     assert refusal(lambda: vtpm(hcl.report_data[:32])).code == "azure-runtime-binding"
 

@@ -73,6 +73,8 @@ def test_honest_devices(gpu: MockGpu, matched: int, gpu_world: GpuWorld) -> None
     assert verified.feature_flag == (None if gpu.is_switch else flags[gpu.feature_flag])
     assert verified.protected_pcie == (None if gpu.is_switch else gpu.protected_pcie)
     assert verified.revocation_checked
+    noted = [row.name for row in checks if row.outcome is Outcome.NOTED]
+    assert noted.count("GPU leaf matches report") == (not verified.fwid_in_report)
     assert NOW < verified.not_after <= NOW + timedelta(days=1)
     assert Outcome.REFUSED not in {row.outcome for row in checks}
 
@@ -340,6 +342,16 @@ def test_golden_values_of_another_version_or_chip(gpu_world: GpuWorld) -> None:
         version = PLAIN.driver_version if name == "driver_rim" else PLAIN.vbios_version
         foreign = vendor.rim(PLAIN, indices, version, product="GB100")
         assert code_of(gpu_world, collateral=replace(good, **{name: foreign})) == "rim-product"
+
+
+def test_how_golden_values_name_their_chip(gpu_world: GpuWorld) -> None:
+    """As the leaf or the report does; NVIDIA writes some names with an underscore and some without."""
+    good = gpu_world.collateral()
+    written = gpu_world.vendor.rim(
+        PLAIN, nvidia_report.DRIVER_INDICES, PLAIN.driver_version, product="GH_100"
+    )
+    gpu_world.verify(collateral=replace(good, driver_rim=written))
+    gpu_world.verify(MockGpu(arch="BLACKWELL", chip="GB200"))
 
 
 @pytest.mark.parametrize("index", [*nvidia_report.DRIVER_INDICES, *nvidia_report.VBIOS_INDICES])

@@ -140,6 +140,8 @@ SNP_ONLY: list[tuple[dict[str, Any], str]] = [
     ({"x-ms-sevsnpvm-launchmeasurement": None}, "maa-fact"),
     ({"x-ms-sevsnpvm-launchmeasurement": "ab" * 47}, "maa-fact"),
     ({"x-ms-sevsnpvm-launchmeasurement": "zz" * 48}, "maa-fact"),
+    ({"x-ms-sevsnpvm-launchmeasurement": "ab" * 47 + " ab"}, "maa-fact"),
+    ({"x-ms-sevsnpvm-launchmeasurement": "ab" * 48 + "\n"}, "maa-fact"),
     ({"x-ms-sevsnpvm-launchmeasurement": "ab" * 10_000}, "maa-fact"),
     ({"x-ms-sevsnpvm-reportdata": "ab" * 32}, "maa-fact"),
     ({"x-ms-sevsnpvm-hostdata": 5}, "maa-fact"),
@@ -331,6 +333,13 @@ def test_one_newline_at_the_end_is_overlooked_and_nothing_else() -> None:
     judge(token + b"\n")
     for tail in (b"\n\n", b" ", b"\r\n", b"="):
         assert refusal(lambda tail=tail: judge(token + tail)).code == "maa-base64"  # type: ignore[misc]  # the default binds the loop's value
+
+
+def test_the_profile_of_a_tdx_token() -> None:
+    """Microsoft's, to the letter, where the token names one."""
+    profile = {"eat_profile": "https://aka.ms/maa-eat-profile-tdxvm"}
+    token = SERVICE.token(NONCE, now=NOW, kind="tdxvm", tee="tdxvm", changed_tee=profile)
+    assert isinstance(judge(token, mock_policy("tdxvm", "tdxvm")).tee, MaaTdx)
 
 
 def test_another_service_is_nobody() -> None:

@@ -87,6 +87,7 @@ def test_a_good_answer(version: str) -> None:
     assert {row.outcome for row in checks} == {Outcome.PASSED}
     assert len(checks) == 6 + len(ALL)
     assert checks.rows[3].clause == "RFC 9711 section 4.2.18"
+    judge(overall(iss="https://nras.mock.invalid"))
 
 
 def test_a_saved_answer_and_a_warning_are_noted() -> None:
@@ -336,6 +337,8 @@ def test_a_device_token_has_its_own_end_and_its_own_nonce() -> None:
 def test_exchanged_added_and_missing_device_tokens() -> None:
     """The devices are exactly those that the overall token names."""
     overall_part, tokens = json.loads(SERVICE.answer(NONCE, ALL, now=NOW))
+    cut = json.dumps([overall_part, tokens | {"GPU-0": "a.b"}]).encode()
+    assert refusal(lambda: judge(cut)).code == "nras-parts"
     swapped = tokens | {"GPU-0": tokens["SWITCH-0"], "SWITCH-0": tokens["GPU-0"]}
     added = tokens | {"GPU-2": tokens["GPU-0"]}
     missing = {name: tokens[name] for name in ("GPU-0", "GPU-1")}
@@ -354,6 +357,7 @@ def test_exchanged_added_and_missing_device_tokens() -> None:
         (b'[["JWS","a.b.c"],{"GPU-0":"a.b.c"}]', "nras-bundle"),
         (b'[["JWT","a.b.c"],{"GPU-0":"a.b.c"},{}]', "nras-bundle"),
         (b'[["JWT","a.b.c"],{"GPU-0":5}]', "nras-bundle"),
+        (b'[["JWT","a.b.c"],{"GPU-0":"a.b.c","GPU-1":5}]', "nras-bundle"),
         (b'[["JWT","a.b.c"],{"GPU-01":"a.b.c"}]', "nras-device-name"),
         (b'[["JWT","a.b.c"],{"DPU-0":"a.b.c"}]', "nras-device-name"),
         (b'[["JWT","a.b"],{"GPU-0":"a.b.c"}]', "nras-parts"),
