@@ -31,7 +31,7 @@ MAX_TEST_SECONDS: Final = 0.5
 MAX_MUTANT_SECONDS: Final = 3.0
 """Traced seconds of the tests for one mutant."""
 MORE_FOR_SURVIVORS: Final = 4
-"""Times both, where only survivors are tried again: they are few, and the test that matters may be among the rest."""
+"""Times both, where only survivors are tried again: the one test that matters may be among the rest."""
 MAX_EXAMPLES: Final = 30
 """Of a property; what needs more to be noticed is noticed by luck."""
 _IDLE_SECONDS: Final = 240

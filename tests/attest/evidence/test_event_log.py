@@ -136,6 +136,13 @@ def test_refusals(log: bytes, kind: type[Refused], code: str) -> None:
     assert type(refusal.value) is kind
 
 
+def test_every_byte_that_is_no_filler() -> None:
+    """Ones, or zeros to the very end, and nothing else."""
+    for byte in range(1, 0xFF):
+        with pytest.raises(Malformed, match="event-log-filler"):
+            EventLog.parse(log_header() + b"\xff" * 4 + bytes([byte]))
+
+
 def test_longest_log() -> None:
     """As many entries as fit: the time stays in bounds."""
     entry = log_entry(1, DIGEST, b"")
