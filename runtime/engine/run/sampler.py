@@ -188,7 +188,9 @@ def _likeliest(logits: Tensor, _: Sequence[Sampler]) -> list[int]:
 def _probabilities(logits: Tensor, samplers: Sequence[Sampler]) -> Tensor:
     temperatures = [sampler.params.temperature for sampler in samplers]
     scale = torch.tensor(temperatures, dtype=torch.float64, device=logits.device).unsqueeze(1)
-    return torch.softmax(logits.double().div_(scale), dim=1)
+    wide = logits.double()
+    wide -= wide.amax(dim=1, keepdim=True)  # else a temperature of 1e-310 makes two infinities, of which NaN
+    return torch.softmax(wide.div_(scale), dim=1)
 
 
 def _draw(logits: Tensor, samplers: Sequence[Sampler]) -> list[int]:
@@ -202,8 +204,10 @@ def _at_points(weights: Tensor, samplers: Sequence[Sampler]) -> Tensor:
     totals = cumulative[:, -1:].contiguous()
     points = points.to(weights.device).unsqueeze(1) * totals
     columns = torch.searchsorted(cumulative, points, right=True)
-    # The point may round up to the very end, behind which nothing has weight.
-    return columns.minimum(torch.searchsorted(cumulative, totals)).squeeze(1)
+    # The point may round up to the very end, behind which nothing has weight. A row of NaN ends nowhere: its
+    # request is refused after this, and must not take the others of the step with it.
+    last = torch.searchsorted(cumulative, totals).clamp_(max=weights.shape[1] - 1)
+    return columns.minimum(last).squeeze(1)
 
 
 def _draw_filtered(logits: Tensor, samplers: Sequence[Sampler]) -> list[int]:

@@ -242,3 +242,23 @@ def test_parameters_out_of_range_are_refused(changes: dict[str, Any]) -> None:
         params(**changes)
     assert refusal.value.code == "invalid_parameter"
     assert refusal.value.detail in changes
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-310, 1e-30])
+@pytest.mark.parametrize("filters", [{}, {"top_p": 0.9}, {"min_p": 0.1, "top_k": 5}])
+def test_next_to_no_temperature_takes_the_likeliest(temperature: float, filters: dict[str, Any]) -> None:
+    """However small: logits divided by it would be infinities, and their differences no numbers."""
+    logits = logits_of(0.2, 0.5, 0.3)
+    assert drawn(logits * 10, 20, temperature=temperature, **filters) == {1: 20}
+
+
+@pytest.mark.parametrize("filters", [{}, {"top_p": 0.9}, {"min_p": 0.1, "top_k": 5}])
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_a_row_that_is_not_finite_leaves_its_neighbours_alone(filters: dict[str, Any], broken: float) -> None:
+    """Whatever filters its request asked for."""
+    rows = torch.stack([wide(1), wide(2), wide(3)])
+    expected = [one(Sampler(params(**filters)), rows[row]) for row in (0, 2)]
+    rows[1, 7:] = broken
+    found = choose(rows, [Sampler(params(**filters)) for _ in range(3)])
+    assert found[1] is None
+    assert [each.token_id for each in (found[0], found[2]) if each] == [each.token_id for each in expected]
