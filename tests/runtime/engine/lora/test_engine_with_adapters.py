@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+import pytest
 import torch
 
 from runtime.engine.base import EngineRefusal, GenerateRequest, SamplingParams
@@ -32,7 +33,7 @@ class World:
     def __init__(self, where: Path) -> None:
         save_folder(where / "base", tiny_config("llama"))
         opened = open_model(where / "base")
-        shape = BaseShape.of(opened.architecture)
+        shape = self.shape = BaseShape.of(opened.architecture)
         self.tables = LoraTables(shape, 4, torch.float32)
         self.store = AdapterStore(
             self.tables, base_model_digest=opened.base_model_digest, budget_bytes=6 * shape.unit_size * 4
@@ -42,16 +43,22 @@ class World:
         settings = EngineSettings(mode="float32", kv_bytes=1 << 24, threads=1)
         self.engine = ChunkedEngine(opened, settings, adapters=(self.store, LoraBatches(self.tables)))
 
-    def _saved(self, shape: BaseShape, folder: Path, seed: int) -> str:
+    def _saved(self, shape: BaseShape, folder: Path, seed: int, scale: float = 0.5) -> str:
         folder.mkdir()
-        tensors = lora_tensors(shape, 8, seed=seed, scale=0.5)
+        tensors = lora_tensors(shape, 8, seed=seed, scale=scale)
         for name, data in adapter_files(tensors, peft_config(8)).items():
             (folder / name).write_bytes(data)
         return self.store.register_folder(folder, tenant="t")
 
-    async def answer(self, name: str, digest: str | None, stop_after: int = TOKENS) -> list[int] | str:
+    def hostile(self, where: Path) -> str:
+        """An adapter of weights that are all numbers, whose products are none."""
+        return self._saved(self.shape, where / "hostile", ADAPTERS, scale=1e30)
+
+    async def answer(
+        self, name: str, digest: str | None, stop_after: int = TOKENS, **sampling: float
+    ) -> list[int] | str:
         """The engine's tokens, or its refusal."""
-        params = SamplingParams(TOKENS, temperature=0, ignore_eos=True)
+        params = SamplingParams(TOKENS, ignore_eos=True, **{"temperature": 0, **sampling})
         request = GenerateRequest(name, "t", PROMPT, params, adapter_digest=digest)
         tokens: list[int] = []
         try:
@@ -93,6 +100,28 @@ async def test_every_request_gets_its_adapter_whatever_happens_to_others(tmp_pat
     assert answers[2:] == [expected[digest] for digest in whole] + [expected[digest][:3] for digest in sound]
     stats = world.store.stats()
     assert (stats.pinned, stats.waiting) == (0, 0)
+    await world.engine.stop()
+    world.store.close()
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0}, {"temperature": 1.0, "top_p": 0.9}])
+async def test_an_adapter_that_computes_no_numbers_fails_its_own_requests(
+    tmp_path: Path, sampling: dict[str, float]
+) -> None:
+    """However they are drawn: those in the same steps, and those that get its pages, notice nothing."""
+    world = World(tmp_path)
+    hostile, sound = world.hostile(tmp_path), world.digests[1:3]
+    await world.engine.start()
+    answers = await asyncio.gather(
+        *(world.answer(f"sound {digest}", digest) for digest in sound),
+        world.answer("base", None),
+        *(world.answer(f"hostile {index}", hostile, **sampling) for index in range(3)),
+    )
+    expected = [await world.alone(digest) for digest in (*sound, None)]
+    assert answers[:3] == expected
+    assert [str(each).partition(" ")[0] for each in answers[3:]] == ["engine_failed"] * 3
+    assert [await world.answer(f"later {digest}", digest) for digest in (*sound, None)] == expected
+    world.engine.verify()
     await world.engine.stop()
     world.store.close()
 
