@@ -11,10 +11,21 @@ from attest.protocol.openai import ChatRequest, CompletionRequest, Message
 from attest.protocol.openai_forms import NamedTool, ToolCall
 from runtime.api.errors import ApiError
 from runtime.api.served import CompiledForm, ServedModel
-from runtime.guide.form import Callable, CallsForm, ChoiceForm, Form, FormRefused, JsonForm, RegexForm
+from runtime.guide.form import (
+    Callable,
+    CallsForm,
+    ChoiceForm,
+    Form,
+    FormRefused,
+    FormsBusy,
+    JsonForm,
+    RegexForm,
+)
 
 MOST_CALLS: Final = 16
 """In one answer. Without a bound a model that must call goes on calling to the end of its context."""
+
+RETRY_S: Final = 5.0
 
 _FREE: Final = {"properties": {}, "additionalProperties": False}
 """A function without parameters takes none."""
@@ -26,7 +37,7 @@ async def compiled(
     """The form of the request's answers; None if they are free.
 
     Raises:
-        ApiError: the form cannot be enforced, or the engine obeys none.
+        ApiError: the form cannot be enforced, or not now, or the engine obeys none.
     """
     form = _form(request)
     if form is None:
@@ -43,6 +54,13 @@ async def compiled(
         return await served.guides.compiled(form, tenant=tenant)
     except FormRefused as refusal:
         raise ApiError(HTTPStatus.BAD_REQUEST, "invalid_value", refusal.message, param) from None
+    except FormsBusy:
+        raise ApiError(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "engine_overloaded",
+            "Too many forms wait to be compiled. Try again in a moment.",
+            retry_after=RETRY_S,
+        ) from None
 
 
 def callable_names(request: ChatRequest) -> frozenset[str]:

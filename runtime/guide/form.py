@@ -21,6 +21,10 @@ class FormRefused(Exception):
         super().__init__(message)
 
 
+class FormsBusy(Exception):
+    """The form was not compiled in time: others were before it, or it hangs."""
+
+
 @dataclass(frozen=True, repr=False)
 class JsonForm:
     """JSON that a schema accepts."""

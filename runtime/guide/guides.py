@@ -3,18 +3,25 @@
 What is kept is kept per tenant: whether a form was compiled before shows in the time of the first token, and
 no tenant may learn that of another's. A guide begins as a copy of what is kept and shares no memory with it,
 so that the states which one answer explores do not speed up another's either.
+
+Compiling is work that its sender has not been admitted for yet, so there is one thread for it, apart from all
+others: a flood of forms, asked for and given up again, takes one core at most and leaves nothing running
+behind. Tenants take turns, one form each; whoever waits too long hears so. A compiler that never came back
+would cost that thread and everybody's new forms, and no other answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import tokenizers
 from llguidance import LLMatcher, LLTokenizer
 
-from runtime.guide.form import Form, FormRefused
+from runtime.guide.form import Form, FormRefused, FormsBusy
 from runtime.guide.grammar import grammar_of
 from runtime.guide.guide import GrammarGuide
 from runtime.guide.limits import GuideLimits
@@ -52,8 +59,9 @@ class Guides:
         self._tokens = tokens
         self._limits = limits or GuideLimits()
         self._kept: dict[str, OrderedDict[str, CompiledForm]] = {}
-        # One at a time: compiling is work that its sender has not been admitted for yet.
-        self._compiling = asyncio.Semaphore(1)
+        self._turn = asyncio.Lock()
+        self._own_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._compiler = ThreadPoolExecutor(1, thread_name_prefix="guides")
 
     def __repr__(self) -> str:
         return f"Guides({sum(map(len, self._kept.values()))} kept)"
@@ -63,16 +71,23 @@ class Guides:
 
         Raises:
             FormRefused: it cannot be enforced, or costs too much.
+            FormsBusy: it was not compiled in time.
         """
-        grammar = await asyncio.to_thread(grammar_of, form)
+        grammar = await asyncio.to_thread(grammar_of, form, most=self._limits.grammar_bytes)
         if (kept := self._found(tenant, grammar)) is not None:
             return kept
-        async with self._compiling:
-            if (kept := self._found(tenant, grammar)) is not None:
-                return kept
-            compiled = await asyncio.to_thread(self._compile, grammar)
-            self._keep(tenant, grammar, compiled)
-            return compiled
+        own = self._own_turns.setdefault(tenant, asyncio.Lock())
+        try:
+            # A lock is first come, first served; of each tenant there is one at the common one.
+            async with asyncio.timeout(self._limits.patience_s), own, self._turn:
+                if (kept := self._found(tenant, grammar)) is not None:
+                    return kept
+                loop = asyncio.get_running_loop()
+                compiled = await loop.run_in_executor(self._compiler, self._compile, grammar)
+        except TimeoutError:
+            raise FormsBusy from None
+        self._keep(tenant, grammar, compiled)
+        return compiled
 
     def _found(self, tenant: str, grammar: str) -> CompiledForm | None:
         own = self._kept.get(tenant)
@@ -82,13 +97,6 @@ class Guides:
         return own[grammar]
 
     def _compile(self, grammar: str) -> CompiledForm:
-        limit = self._limits.grammar_bytes
-        try:
-            size = len(grammar.encode())
-        except UnicodeEncodeError:
-            raise FormRefused("A form is text, without halves of characters (surrogates).") from None
-        if size > limit:
-            raise FormRefused(f"A form may have {limit} bytes with all its schemas.")
         matcher = LLMatcher(
             self._tokens,
             LLMatcher.grammar_from_lark(grammar),
@@ -116,6 +124,7 @@ _REASONS = (
     ("nsatisfiable", "Nothing satisfies the schema."),
     ("NoExtension", "Nothing satisfies the form."),
     ("oneOf", "The branches of a oneOf overlap, and that is not enforced: use anyOf."),
+    ("nable to determine", "The form is too complex."),
     ("disjoint", "Expressions of patternProperties overlap, and that is not enforced."),
     ("regex", "A regular expression is malformed, or looks around or back, which is not enforced."),
     ("ref", "A $ref does not lead to a schema in the same document."),

@@ -1,4 +1,4 @@
-"""What a form may cost. Measured figures stand in ADR 0010."""
+"""What a form may cost. Measured figures stand in docs/explanation/engine.md."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class GuideLimits:
         symbols: of its rules.
         kept: compiled grammars in all.
         kept_per_tenant: of those, one tenant's.
+        patience_s: that a request waits for its form to be compiled.
     """
 
     grammar_bytes: int = 1 << 18
@@ -30,6 +31,7 @@ class GuideLimits:
     symbols: int = 200_000
     kept: int = 256
     kept_per_tenant: int = 32
+    patience_s: float = 20.0
 
     def of_parser(self) -> LLParserLimits:
         """As the library wants them; its messages may quote the grammar, so they are kept short."""

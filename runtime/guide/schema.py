@@ -43,6 +43,16 @@ _FORMATS: Final = frozenset(
 )
 """Those that are enforced; by default a format is an annotation (JSON Schema validation, section 7.2.1)."""
 
+_LABEL: Final = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_ATOM: Final = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
+_NARROWER: Final = {
+    "email": f"^{_ATOM}{{1,32}}(\\.{_ATOM}{{1,31}})?@{_LABEL}(\\.{_LABEL}){{1,2}}$",
+    "time": "^[0-9]{2}:[0-9]{2}:[0-5]",
+    "date-time": "^[0-9-]{10}[^0-9][0-9]{2}:[0-9]{2}:[0-5]",
+}
+"""What validators refuse and the library would write: long local parts and labels (RFC 5321, RFC 1035), a
+second numbered 60 at any time of day (RFC 3339, section 5.7)."""
+
 _JOINING: Final = frozenset({"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "minProperties"})
 
 
@@ -81,6 +91,13 @@ class _Preparation:
         result = {key: self._member(key, value) for key, value in schema.items() if _counts(key, value)}
         if self._closing and result.get("properties"):
             result.setdefault("additionalProperties", False)
+        if (narrower := _NARROWER.get(result.get("format", ""))) is not None:
+            if result["format"] == "email":
+                del result["format"]  # the expression says it all, and three at once are soon too complex
+            if "pattern" in result:
+                result["allOf"] = [*result.get("allOf", ()), {"pattern": narrower}]
+            else:
+                result["pattern"] = narrower
         return result
 
     def _member(self, key: str, value: Any) -> Any:

@@ -14,13 +14,14 @@ import pytest
 
 from attest.protocol import paths
 from attest.protocol.openai_answers import ChatAnswer, ChatChunk
-from runtime.api.served import ServedModel
+from runtime.api.served import CompiledForm, ServedModel
+from runtime.guide.form import Form, FormsBusy
 from runtime.guide.guides import Guides, vocabulary
 from runtime.guide.limits import GuideLimits
 from runtime.model.loaded import OpenModel
 from tests.simulators.guided_model import guided_model
 from tests.simulators.sealing_client import InnerAnswer, SealingClient
-from tests.simulators.stub_runtime import StubRuntime, stub_engine
+from tests.simulators.stub_runtime import StubRuntime, served_by, stub_engine
 
 pytestmark = pytest.mark.model
 
@@ -232,3 +233,18 @@ async def test_an_engine_that_obeys_no_form_is_not_asked_to() -> None:
         answer = await client.call("POST", paths.CHAT_PATH, request)
         error = answer.json()["error"]
         assert (answer.status, error["code"], error["param"]) == (400, "unsupported_parameter", param)
+
+
+async def test_a_form_that_waits_too_long_is_told_to_come_again() -> None:
+    """Forms of others, or a compiler that hangs: no fault of the request's."""
+
+    class Busy:
+        async def compiled(self, form: Form, *, tenant: str) -> CompiledForm:
+            del form, tenant
+            raise FormsBusy
+
+    client = StubRuntime.around(replace(served_by(stub_engine("Hello")), guides=Busy())).client()
+    request = {"model": "stub", "messages": [{"role": "user", "content": "Hi"}], "response_format": FORMAT}
+    answer = await client.call("POST", paths.CHAT_PATH, request)
+    assert (answer.status, answer.error_code) == (429, "engine_overloaded")
+    assert answer.headers["retry-after"] == "5"

@@ -109,6 +109,27 @@ async def test_json_under_a_schema_parses_and_validates(schema: dict[str, Any], 
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"],
+)
+async def test_a_format_is_one_to_validators_too(name: str) -> None:
+    """Lengths of parts of an address, and seconds numbered 60, are what a grammar is easily too wide in."""
+    schema = {"type": "string", "format": name}
+    validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+    ended = [written for seed in range(60) if (written := walk(await guide_of(JsonForm(schema)), seed))]
+    assert len(ended) > 40
+    for written in ended:
+        validator.validate(json.loads(written))
+
+
+async def test_a_format_and_an_expression_of_its_own_both_hold() -> None:
+    form = JsonForm({"type": "string", "format": "email", "pattern": "^[ab]+@"})
+    assert accepts(await guide_of(form), '"ab@x.org"')
+    assert not accepts(await guide_of(form), '"c@x.org"')
+    assert not accepts(await guide_of(form), '"ab@"')
+
+
+@pytest.mark.parametrize(
     "pattern",
     [r"\d{3}-\d{4}", "^(yes|no)$", "[a-f]+/[0-9]", "a\nb?", r"x\$", r"[^a-z\s]{2}", "(?i)abc", "ü|é"],
 )
@@ -192,6 +213,22 @@ async def test_calls(form: CallsForm, accepted: tuple[str, ...], refused: tuple[
         assert accepts(await guide_of(form), text), text
     for text in (*refused, *WRONG):
         assert not accepts(await guide_of(form), text), text
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"type": ["object", "null"], "properties": {}},
+        {"anyOf": [{"type": "string"}, {"type": "object"}]},
+        {"$ref": "#/$defs/o", "$defs": {"o": {"properties": {"a": {"type": "integer"}}}}},
+    ],
+)
+async def test_arguments_are_an_object_though_the_schema_takes_more(parameters: dict[str, Any]) -> None:
+    """A call with other arguments would be written, and then not be read as a call."""
+    form = CallsForm((Callable("f", parameters),), True, 1)
+    for arguments, accepted in (("{}", True), ("null", False), ('"a"', False), ("1", False)):
+        text = f'<tool_call>\n{{"name": "f", "arguments": {arguments}}}\n</tool_call>'
+        assert accepts(await guide_of(form), text) is accepted
 
 
 async def test_random_calls_are_whole_and_their_arguments_valid() -> None:

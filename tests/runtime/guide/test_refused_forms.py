@@ -36,6 +36,10 @@ BRANCHES = [
 ]
 
 
+NO_OBJECT = {"$ref": "#/$defs/s", "$defs": {"s": {"type": "string"}}}
+LARGE = {"properties": {f"p{n}": {"type": "string"} for n in range(500)}}
+
+
 @pytest.mark.parametrize(
     ("form", "word"),
     [
@@ -71,6 +75,11 @@ BRANCHES = [
         (RegexForm(f"({CANARY}"), "malformed"),
         (ChoiceForm((CANARY * 40_000,)), "bytes"),
         (CallsForm((Callable("f", {"not": {}}),), True, 1), "not"),
+        (CallsForm((Callable("f", {"type": "string"}),), True, 1), "type 'object'"),
+        (CallsForm((Callable("f", {"type": ["string", "null"]}),), True, 1), "type 'object'"),
+        (CallsForm((Callable("f", NO_OBJECT),), True, 1), "Nothing satisfies"),
+        (CallsForm((Callable("f", {"enum": [CANARY]}),), True, 1), "Nothing satisfies"),
+        (CallsForm(tuple(Callable(f"f{n}", LARGE) for n in range(64)), True, 1), "bytes"),
     ],
 )
 async def test_a_refusal_names_the_rule_and_nothing_of_the_form(form: Form, word: str) -> None:
