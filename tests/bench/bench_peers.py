@@ -4,8 +4,15 @@ Run: make bench-peers (which installs the peers), or python -m tests.bench.bench
 
 Each peer runs in a process of its own, in its own environment, on the same weights and the same threads, by
 the settings that are its best here. They take turns within a round, and all but one stand still; medians over
-the rounds are compared. Prompts are of 128 tokens, each stream gets 64 more, and the rate is taken while all
-streams decode. ``--resume`` adds rounds to those of an earlier run with the same peers.
+the rounds are compared. Prompts are of 128 tokens, each stream gets 32 more, and the rate is taken while all
+streams decode. ``--resume`` adds rounds to those of an earlier run with the same peers. On a machine that is
+not one's own, ``--by-turns`` lets each peer wait for a line on standard input before it takes its turn (the
+line ``end`` ends the run); and a figure does not count, and is taken again, if other programs had more than
+``--others`` of the processors.
+
+The files that peers read lie in build/peers/models and are made from the model that Sealgate itself runs, by
+``peers.models``: its tensors as they dequantise, rounded once, as GGUF in BF16, F16 and Q8_0 for llama.cpp,
+whose Q4_1 is the pulled file itself, and as a Hugging Face folder in bfloat16 for transformers and vLLM.
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ import os
 import signal
 import statistics
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +37,8 @@ ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "build" / "peers"
 DRIVERS: Final = Path(__file__).parent / "peers"
 TEXT: Final = ROOT / "docs" / "explanation" / "architecture.md"
-PROMPT, TOKENS, LONG, STREAMS = 128, 64, 1024, (1, 8, 32)
+PROMPT, TOKENS, LONG, STREAMS = 128, 32, 1024, (1, 8, 32)
+TRIES: Final = 2
 COMPARED: Final = 8
 """Tokens of each of 8 streams that are compared with transformers' in float32."""
 
@@ -103,13 +112,26 @@ def prompts() -> list[list[int]]:
     return [ids[:LONG], *(ids[37 * i : 37 * i + PROMPT] for i in range(max(STREAMS)))]
 
 
-def measured(child: Child, asked: list[list[int]]) -> Iterator[tuple[str, Any]]:
-    """One round of one peer: rows and answers."""
+def measured(child: Child, asked: list[list[int]], most_others: float) -> Iterator[tuple[str, Any]]:
+    """One round of one peer: rows and answers, but for those that others disturbed each time."""
     long, *short = asked
-    yield "prefill", child.ask({"do": "prefill", "prompts": [long]})
+    commands: dict[str, Any] = {"prefill": {"do": "prefill", "prompts": [long]}}
     for streams in STREAMS:
-        command = {"do": "decode", "prompts": short[:streams], "tokens": TOKENS}
-        yield f"decode_{streams}", child.ask(command)
+        commands[f"decode_{streams}"] = {"do": "decode", "prompts": short[:streams], "tokens": TOKENS}
+    for row, command in commands.items():
+        for _ in range(TRIES):
+            busy, own, start = busy_s(), child.cpu_s(), time.monotonic()
+            answer = child.ask(command)
+            others = busy_s() - busy - (child.cpu_s() - own)
+            if others <= most_others * (time.monotonic() - start) * (os.cpu_count() or 1):
+                yield row, answer
+                break
+
+
+def busy_s() -> float:
+    """Processor time that all programs took, since the machine started."""
+    user, nice, system = map(int, Path("/proc/stat").read_text().split()[1:4])
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
 
 
 def agreement(answers: dict[str, list[list[int]]]) -> dict[str, float]:
@@ -167,10 +189,12 @@ class Run:
 
     Args:
         rounds: measured before.
+        most_others: part of the processors that other programs may have while a figure is taken.
     """
 
-    def __init__(self, rounds: Rounds) -> None:
+    def __init__(self, rounds: Rounds, most_others: float) -> None:
         self.rounds = rounds
+        self._most_others = most_others
         self.children: dict[str, Child] = {}
         self.failures: dict[str, str] = {}
         self.answers: dict[str, list[list[int]]] = {}
@@ -185,19 +209,27 @@ class Run:
             except PeerFailed as failure:
                 self.failures[name] = str(failure)
 
-    def round(self, asked: list[list[int]]) -> None:
-        """One turn of everyone who has not failed."""
+    def round(self, asked: list[list[int]], *, by_turns: bool = False) -> bool:
+        """One turn of everyone who has not failed; ``by_turns``: each when a line is read.
+
+        Returns:
+            Whether to go on: the line was not ``end``.
+        """
         for name, child in self.children.items():
             if name in self.failures:
                 continue
-            print(name, end=" ", flush=True, file=sys.stderr)
+            if by_turns and sys.stdin.readline().strip() == "end":
+                return False
+            start = time.monotonic()
             try:
-                for row, answer in measured(child, asked):
+                for row, answer in measured(child, asked, self._most_others):
                     self.rounds.setdefault(name, {}).setdefault(row, []).append(answer["tokens_per_s"])
                     if row == "decode_8" and "ids" in answer:
                         self.answers[name] = answer["ids"]
             except PeerFailed as failure:
                 self.failures[name] = str(failure)
+            print(f"{name}: {time.monotonic() - start:.0f} s", flush=True, file=sys.stderr)
+        return True
 
     def report(self) -> dict[str, Any]:
         """Facts, medians and goals."""
@@ -208,7 +240,10 @@ class Run:
         return {
             "peers": {name: child.facts for name, child in self.children.items()},
             "failures": self.failures,
-            "rounds": max((len(each["prefill"]) for each in self.rounds.values()), default=0),
+            "figures": {
+                name: {row: len(values) for row, values in figures.items()}
+                for name, figures in self.rounds.items()
+            },
             "tokens_per_s": medians,
             "spread": {
                 name: {row: spread(values) for row, values in figures.items()}
@@ -230,11 +265,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--by-turns", action="store_true")
+    parser.add_argument("--others", type=float, default=0.1)
     parser.add_argument("--only", default="", help="Peers whose names contain one of these, by commas.")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the children end too
     kept = FOLDER / "rounds.json"
-    run = Run(json.loads(kept.read_text()) if options.resume and kept.exists() else {})
+    before: Rounds = json.loads(kept.read_text()) if options.resume and kept.exists() else {}
+    run = Run(before, options.others)
     asked = prompts()
     wanted = {
         name: command
@@ -244,8 +282,10 @@ def main() -> None:
     try:
         run.start(wanted, options.threads, asked)
         for _ in range(options.rounds):
-            run.round(asked)
+            going_on = run.round(asked, by_turns=options.by_turns)
             kept.write_text(json.dumps(run.rounds))
+            if not going_on:
+                break
     finally:
         for child in run.children.values():
             child.end()

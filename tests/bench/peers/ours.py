@@ -6,12 +6,14 @@ ours.py MODE THREADS
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from typing import Any
 
 from runtime.engine.base import GenerateRequest, SamplingParams
 from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.schedule.budget import BudgetSettings
 from runtime.model.loaded import open_model
 from tests.bench.peers.driver import Answer, Prompts, Window, serve
 
@@ -25,15 +27,20 @@ class Ours:
     """
 
     def __init__(self, mode: Any, threads: int) -> None:
-        # Prompts repeat between rounds, and reading them is part of what is measured.
-        self._settings = EngineSettings(mode, threads=threads, prefix_cache=False)
+        # Prompts repeat between rounds, and reading them is part of what is measured. All streams are to
+        # decode at once for a while, so whoever decodes already does not hold up the prompts of the others.
+        budget = BudgetSettings(stretch=math.inf)
+        self._settings = EngineSettings(mode, threads=threads, prefix_cache=False, budget=budget)
         self._engine = ChunkedEngine(open_model("smollm2"), self._settings)
         self._runner = asyncio.Runner()
         self._runner.run(self._engine.start())
 
     def facts(self) -> Answer:
         """See ``Peer``."""
-        return {"version": "this tree", "settings": f"weights {self._settings.mode}, otherwise defaults"}
+        return {
+            "version": "this tree",
+            "settings": f"weights {self._settings.mode}, whole steps, no prefix cache",
+        }
 
     def decode(self, prompts: Prompts, tokens: int) -> Answer:
         """See ``Peer``."""
