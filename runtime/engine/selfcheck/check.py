@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -199,9 +200,12 @@ def _check_whole(
     wanted = PlainDecoder(runner.architecture, reference.prompts).normalised(states[-1], reference.last_norm)
     hidden = runner.forward(plan.whole(runner), plan.cache(runner))
     got = hidden.float().cpu()
+    _require_finite("the last hidden state", got)
     error = float(((got - wanted).norm(dim=1) / wanted.norm(dim=1)).median())
     _require("the last hidden state", error, bounds.whole)
-    tokens = runner.logits(hidden[reference.kept.to(runner.device)]).argmax(dim=1).tolist()
+    logits = runner.logits(hidden[reference.kept.to(runner.device)])
+    _require_finite("a row of logits", logits)
+    tokens = logits.argmax(dim=1).tolist()
     for token, expected, margin in zip(tokens, reference.tokens, reference.margins, strict=True):
         if token != expected:
             _require("a token that was not close", margin, bounds.margin)
@@ -225,6 +229,12 @@ def _plain_states(runner: LlamaRunner, reference: Reference) -> list[Tensor]:
     for layer, norms in enumerate(reference.norms):
         states.append(decoder.block(layer, states[-1], norms, product))
     return states
+
+
+def _require_finite(what: str, values: Tensor) -> None:
+    """Of every row: the middle one, or the place of the largest, does not tell."""
+    if not bool(values.isfinite().all()):
+        raise SelfCheckFailed(what, math.nan, 0.0)
 
 
 def _require(what: str, error: float, allowed: float) -> None:

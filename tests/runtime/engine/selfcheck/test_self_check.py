@@ -156,9 +156,28 @@ def _last_norm(runner: LlamaRunner) -> None:
     runner._norm = _Bent(runner._norm, lambda y: y.flip(1) * 3)
 
 
+def _one_endless_row(runner: LlamaRunner) -> None:
+    def bent(y: Tensor) -> Tensor:
+        y[0] = float("inf")
+        return y
+
+    runner._norm = _Bent(runner._norm, bent)
+
+
+def _logits_that_fail_later(runner: LlamaRunner) -> None:
+    """After the products were checked one by one, for rows whose tokens are nearly tied."""
+    calls = iter(range(2))
+
+    def bent(y: Tensor) -> Tensor:
+        return y * float("nan") if next(calls, 1) else y
+
+    runner._head = _Bent(runner._head, bent)
+
+
 FAULTS = [
     *(_wrong_theta, _swapped_layers, _damaged_weight, _scaled_weight, _permuted_packing),
     *(_reversed_head, _lost_norm, _wrong_embedding, _not_a_number, _last_norm),
+    *(_one_endless_row, _logits_that_fail_later),
 ]
 
 
