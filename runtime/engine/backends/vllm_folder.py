@@ -4,11 +4,18 @@ The engine must run the very weights whose digest the statement names. The host 
 that is read twice can answer twice: so the engine is not pointed at the files, but at a folder in memory,
 written from the tensors whose bytes were hashed as they were read. Its configuration is written here too,
 from the architecture that was checked: nothing else in the model's folder reaches the engine.
+
+Who makes such a folder holds a lock in it. A process that was killed leaves its folder, a whole model's worth
+of memory, and no lock: the next one that starts removes it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import math
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +31,8 @@ from runtime.model.loaded import OpenModel
 from runtime.model.weight_source import WeightSource
 
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 a folder of random name and mode 0700 is made in it
+PREFIX: Final = "sealgate-model-"
+LOCK: Final = ".lock"
 _MOUNTS: Final = Path("/proc/self/mounts")
 
 
@@ -36,14 +45,53 @@ def folder_in_memory(opened: OpenModel, dtype: torch.dtype) -> Iterator[Path]:
         dtype: of the weights in the folder.
 
     Raises:
-        Unsupported: ``no-memory-folder`` where ``/dev/shm`` is not memory.
+        Unsupported: ``no-memory-folder`` where ``/dev/shm`` is not memory, or has no room for the model.
         Malformed: as the weights do.
     """
     if not _is_memory(MEMORY):
         raise Unsupported("no-memory-folder", expected=f"{MEMORY} on tmpfs")
-    with tempfile.TemporaryDirectory(prefix="sealgate-", dir=MEMORY) as folder:
-        write_folder(opened, Path(folder), dtype)
-        yield Path(folder)
+    remove_abandoned()
+    room, size = shutil.disk_usage(MEMORY).free, _size(opened, dtype)
+    if size > room:
+        raise Unsupported("no-memory-folder", expected=f"{size} bytes in {MEMORY}", got=f"{room} free")
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=MEMORY) as name, _locked(folder := Path(name)):
+        write_folder(opened, folder, dtype)
+        yield folder
+
+
+def remove_abandoned() -> None:
+    """Remove the folders of processes of this user that are no more."""
+    for folder in MEMORY.glob(f"{PREFIX}*"):
+        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+            continue
+        try:
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue  # it is just being made
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(folder)
+        finally:
+            os.close(lock)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which has its name only once it is held; forked processes hold it too."""
+    new = folder / f"{LOCK}.new"
+    with new.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        new.rename(folder / LOCK)
+        yield
+
+
+def _size(opened: OpenModel, dtype: torch.dtype) -> int:
+    """Bytes of the tensors."""
+    blocks = _blocks(opened.architecture, opened.weights)
+    return sum(math.prod(shape) * dtype.itemsize for block in blocks for shape in block.values())
 
 
 def write_folder(opened: OpenModel, folder: Path, dtype: torch.dtype) -> None:

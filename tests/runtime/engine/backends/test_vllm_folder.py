@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import stat
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +96,57 @@ def test_a_disk_is_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(Unsupported) as refused, folder_in_memory(open_model(tmp_path), torch.float32):
         pass
     assert refused.value.code == "no-memory-folder"
+
+
+def test_a_model_that_does_not_fit_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_folder(tmp_path, tiny_config("llama"))
+    opened = open_model(tmp_path)
+    usage = shutil.disk_usage(vllm_folder.MEMORY)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    before = set(vllm_folder.MEMORY.iterdir())
+    with pytest.raises(Unsupported) as refused, folder_in_memory(opened, torch.float32):
+        pass
+    assert refused.value.code == "no-memory-folder"
+    assert set(vllm_folder.MEMORY.iterdir()) <= before
+
+
+KILLED = """
+import os, signal, sys, torch
+from pathlib import Path
+from runtime.engine.backends.vllm_folder import folder_in_memory
+from runtime.model.loaded import open_model
+with folder_in_memory(open_model(Path(sys.argv[1])), torch.float32) as folder:
+    print(folder, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_folder_of_a_process_that_was_killed_is_removed_by_the_next(tmp_path: Path) -> None:
+    """And those of processes that live are not, nor what belongs to somebody else, or only looks like one."""
+    save_folder(tmp_path, tiny_config("llama"))
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=False
+    )
+    abandoned = Path(killed.stdout.strip())
+    assert killed.returncode == -signal.SIGKILL
+    assert (abandoned / "model.safetensors.index.json").is_file()
+    elsewhere, made = tmp_path / "elsewhere", vllm_folder.MEMORY / f"{vllm_folder.PREFIX}{tmp_path.name}"
+    elsewhere.mkdir()
+    (elsewhere / vllm_folder.LOCK).touch()
+    made.symlink_to(elsewhere)
+    try:
+        with folder_in_memory(open_model(tmp_path), torch.float32) as living:
+            assert not abandoned.exists()
+            vllm_folder.remove_abandoned()
+            assert (living / "config.json").is_file()
+        assert (elsewhere / vllm_folder.LOCK).is_file()
+    finally:
+        made.unlink()
+
+
+def test_a_folder_that_is_being_made_is_left_alone() -> None:
+    with tempfile.TemporaryDirectory(prefix=vllm_folder.PREFIX, dir=vllm_folder.MEMORY) as folder:
+        vllm_folder.remove_abandoned()
+        assert Path(folder).is_dir()
