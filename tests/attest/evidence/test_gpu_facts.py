@@ -108,7 +108,7 @@ def test_texts() -> None:
     """One character to sixty-four, of the alphabet of versions or names, then NULs only."""
     for text in (b"5", b"1" * 64, b"0123456789abcdefABCDEF."):
         assert read({**GPU, 3: text + b"\x00" * 9}).driver_version == text.decode()
-    for text in (b"", b"\x00", b"1" * 65, b"1\x001", b"g", b"1_", b"X", b"\xff"):
+    for text in (b"", b"\x00", b"1" * 65, b"1\x001", b"g", b"1X", b"X1", b"1_", b"X", b"\xff"):
         with pytest.raises(Malformed, match="gpu-opaque"):
             read({**GPU, 3: text})
     for text in (b"a.", b"a/", b"a\xff", b"?", b"_"):

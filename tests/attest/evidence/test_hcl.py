@@ -29,7 +29,7 @@ def u32(*numbers: int) -> bytes:
 
 def report(claims: Any = CLAIMS, *, version: int = 2, kind: int = 2, request: int = 2) -> bytes:
     """A report laid out by hand: header, hardware report, data header, claims."""
-    text = json.dumps(claims).encode()
+    text = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
     header = b"HCLA" + u32(version, 0x20 + 0x4A0 + 20 + len(text), request) + bytes(16)
     area = bytes(range(1, 129)) * 8 + (b"\x01" if kind == 2 else b"\x00") * 160
     return header + area + u32(20 + len(text), 1, kind, 1, len(text)) + text
@@ -56,7 +56,9 @@ def test_members(version: int) -> None:
         ({"keys": [KEY, KEY]}, False),
         ({"user-data": "aB" * 64}, True),
         ({"user-data": "ab" * 63}, False),
+        ({"user-data": "ab" * 65}, False),
         ({"user-data": "zz" * 64}, False),
+        ({"user-data": "X" * 128}, False),
         ({"vm-configuration": CLAIMS["vm-configuration"] | {"vmUniqueId": "0" * 64}}, True),
         ({"vm-configuration": CLAIMS["vm-configuration"] | {"vmUniqueId": "0" * 65}}, False),
         ({"vm-configuration": CLAIMS["vm-configuration"] | {"vmUniqueId": ""}}, False),
@@ -82,6 +84,20 @@ def test_where_a_refusal_points() -> None:
         with pytest.raises(Malformed, match="hcl-field") as refusal:
             HclReport.parse(data)
         assert refusal.value.offset == offset
+
+
+def test_the_longest_report() -> None:
+    """The size of the NV index (0x01400001), filled up with zeros."""
+    assert HclReport.parse(report().ljust(2600, b"\x00")).runtime_claims().attestation_key == KEY
+    with pytest.raises(Malformed, match="hcl-too-large"):
+        HclReport.parse(report().ljust(2601, b"\x00"))
+
+
+def test_claims_that_are_no_json() -> None:
+    """They have a code of their own."""
+    with pytest.raises(Malformed) as refusal:
+        HclReport.parse(report(b"{")).runtime_claims()
+    assert refusal.value.code == "hcl-runtime-not-json"
 
 
 def test_claims_without_a_key_set() -> None:
