@@ -159,7 +159,7 @@ def _floors(gpus: list[VerifiedGpu]) -> frozenset[str]:
 
 
 def _runtime(statement: Statement) -> RuntimeReference:
-    contract = statement.contract_digest
+    contract, embedding = statement.contract_digest, statement.embedding_model_digest
     return RuntimeReference(
         roles=frozenset({statement.role}),
         regions=frozenset({statement.region}),
@@ -169,6 +169,7 @@ def _runtime(statement: Statement) -> RuntimeReference:
         tokenizer_digests=frozenset({statement.tokenizer_digest}),
         contract_digests=frozenset() if contract is None else frozenset({contract}),
         self_checks=frozenset() if statement.self_check is None else frozenset({statement.self_check}),
+        embedding_model_digests=frozenset() if embedding is None else frozenset({embedding}),
     )
 
 

@@ -122,6 +122,8 @@ class Statement:
         previous_statement: digest of the statement that this replica made before its keys changed.
         self_check: digest of what the engine was asked before it served, and answered as it should: prompts,
             weight mode and tokens; None if it has no such check. A runtime that failed makes no statement.
+        embedding_model_digest: digest of the embedding model's weights, configuration and tokenizer; None if
+            the runtime serves none.
 
     Raises:
         Malformed: ``statement-field``, ``statement-devices``, ``statement-contract`` or ``nonce-form``.
@@ -140,13 +142,14 @@ class Statement:
     contract_digest: str | None = None
     previous_statement: str | None = None
     self_check: str | None = None
+    embedding_model_digest: str | None = None
 
     def __post_init__(self) -> None:
         if self.nonce is not None:
             checked_nonce(self.nonce)
         for field in ("keyset_digest", "policy_digest", "base_model_digest", "tokenizer_digest"):
             digest.checked(getattr(self, field), code="statement-field", field=field)
-        for field in ("contract_digest", "previous_statement", "self_check"):
+        for field in ("contract_digest", "previous_statement", "self_check", "embedding_model_digest"):
             if getattr(self, field) is not None:
                 digest.checked(getattr(self, field), code="statement-field", field=field)
         _require_text(self.runtime_image, _IMAGE, "runtime_image")

@@ -170,7 +170,7 @@ class RouteNotFound(CallerError):
 
     status = 404
     code = "route_not_found"
-    what_to_do = "Use /v1/chat/completions, /v1/completions or /v1/models; /openapi.json lists all routes."
+    what_to_do = "Use one of the routes that /openapi.json lists, such as /v1/chat/completions."
 
 
 class MethodNotAllowed(CallerError):

@@ -25,11 +25,13 @@ class Prompt:
         inner: what the runtime is asked, byte for byte.
         stream: whether the answer comes as events.
         max_tokens: the most tokens asked for; 0 if that is left to the runtime.
+        embeds: whether the runtime's embedding model is asked.
     """
 
     inner: InnerRequest
     stream: bool
     max_tokens: int
+    embeds: bool = False
 
     def __repr__(self) -> str:
         return f"Prompt({self.inner!r})"
@@ -58,7 +60,12 @@ def validate(method: str, path: str, body: bytes) -> Prompt:
     except InvalidBody as error:
         raise invalid_body(error.code, error.message, error.param) from error
     inner = InnerRequest("POST", path, body, wants_stream=request.stream)
-    return Prompt(inner, stream=request.stream, max_tokens=request.token_limit or 0)
+    return Prompt(
+        inner,
+        stream=request.stream,
+        max_tokens=request.token_limit or 0,
+        embeds=path == paths.EMBEDDINGS_PATH,
+    )
 
 
 def _require_method(method: str, allowed: str) -> None:

@@ -168,7 +168,7 @@ class Relay:
         request = send_prompt(
             key_id=call.caller.key_id,
             groups=call.caller.groups,
-            runtime=self._facts(runtime),
+            runtime=self._facts(runtime, embeds=prompt.embeds),
             label=label,
             purpose=PURPOSE,
             stream=prompt.stream,
@@ -195,13 +195,17 @@ class Relay:
                 raise
         return _Sent(runtime, entry, answer)
 
-    def _facts(self, runtime: AttestedRuntime) -> RuntimeFacts:
+    def _facts(self, runtime: AttestedRuntime, *, embeds: bool) -> RuntimeFacts:
+        statement = runtime.statement
+        model = statement.base_model_digest
+        if embeds and statement.embedding_model_digest is not None:  # a runtime without one runs nothing
+            model = statement.embedding_model_digest
         return RuntimeFacts(
             runtime_id=runtime.keyset_digest,
             atoms=frozenset({self._reader}),
             attested=True,  # an AttestedRuntime is made by attest.appraise only
             vendor=runtime.vendor,
             is_mock=runtime.is_mock,
-            region=runtime.statement.region,
-            model=runtime.statement.base_model_digest,
+            region=statement.region,
+            model=model,
         )

@@ -28,6 +28,7 @@ class Served:
         key_scope: name of this replica.
         region: where its operator says it runs.
         self_check: digest of the check that its engine passed; None if it has none.
+        embedding_model_digest: of the embedding model it loaded; None if it has none.
     """
 
     policy_digest: str
@@ -37,6 +38,7 @@ class Served:
     key_scope: str
     region: str
     self_check: str | None = None
+    embedding_model_digest: str | None = None
 
 
 class Attestation:
@@ -101,5 +103,6 @@ class Attestation:
             key_scope=self._served.key_scope,
             region=self._served.region,
             self_check=self._served.self_check,
+            embedding_model_digest=self._served.embedding_model_digest,
             previous_statement=previous_statement,
         )

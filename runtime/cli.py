@@ -75,7 +75,7 @@ def model_list(as_json: JsonFlag = False) -> None:
     table = Table("name", "model", "license", "MB", "pulled", "weights")
     for name, known in sorted(KNOWN.items()):
         stored = here.get(name)
-        digest = stored.record.base_model_digest if stored else f"sha256:{known.sha256}"
+        digest = stored.record.base_model_digest if stored else known.digest
         size = f"{known.size / 1e6:.0f}"
         table.add_row(name, known.title, known.license, size, "yes" if stored else "no", digest[:23] + "…")
     Console().print(table)
@@ -146,6 +146,9 @@ def serve(
             help="Folder of PEFT folders, each asked for by its name.", exists=True, file_okay=False
         ),
     ] = None,
+    embedding_model: Annotated[
+        str | None, typer.Option(help="Serve embeddings by this model too: a pulled one, or a folder.")
+    ] = None,
     adapter_bytes: Annotated[int, typer.Option(help="Memory for adapters.", min=1)] = 1 << 30,
     max_adapter_rank: Annotated[int, typer.Option(help="Highest rank of an adapter.", min=1)] = 64,
     tee: Annotated[
@@ -180,6 +183,7 @@ def serve(
         "engine": engine,
         "adapters": adapters
         and AdapterSettings(folder=adapters, memory_bytes=adapter_bytes, max_rank=max_adapter_rank),
+        "embedding_model": embedding_model,
         "weights": weights,
         "max_batch": max_batch,
         "threads": threads,

@@ -8,6 +8,7 @@ by name, and it can play the host that writes down every byte it is sent.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Literal
 
@@ -32,7 +33,7 @@ from runtime.engine.stub import StubEngine, StubSettings
 from runtime.engine.stub_text import ByteDecoder, ByteTokenizer
 from runtime.identity import Epoch, RuntimeIdentity
 from runtime.model.store import stored_model
-from runtime.serve import AttestationOf, compose, load_served_model, run
+from runtime.serve import AttestationOf, compose, load_embedding_model, load_served_model, run
 from runtime.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def serve(
     max_batch: int = 64,
     threads: int | None = None,
     adapters: AdapterSettings | None = None,
+    embedding_model: str | None = None,
     policy_folder: Path | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -73,6 +75,7 @@ def serve(
         max_batch: sequences decoded together.
         threads: of the CPU engine.
         adapters: to serve beside the model; the stub engine has none.
+        embedding_model: to serve beside the model, whatever the engine.
         policy_folder: whose digest the statement names.
         progress: told how far loading is.
 
@@ -83,7 +86,8 @@ def serve(
     lie = None if fault is None else _fault(fault)
     _banner(lie, record_bytes)
     if engine == "stub":
-        served = stub_model(model)
+        embedder = load_embedding_model(embedding_model, threads=threads)
+        served = replace(stub_model(model), embedder=embedder)
     else:
         served = load_served_model(
             model,
@@ -92,6 +96,7 @@ def serve(
             max_batch=max_batch,
             threads=threads,
             adapters=adapters,
+            embedding_model=embedding_model,
             progress=progress,
         )
     attester = MockAttester(installed_machine(runtime_settings.home(), settings.tee, settings.gpus))

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -32,7 +33,7 @@ from attest.attesters.tdx import TdxAttester
 from attest.evidence.cpu import CpuKind
 from policies.bundle import load_bundle
 from runtime.api.outer import create_outer_app
-from runtime.api.served import ServedModel
+from runtime.api.served import ServedEmbedder, ServedModel
 from runtime.attestation import Attestation, Served
 from runtime.identity import RuntimeIdentity
 from runtime.settings import ServeSettings
@@ -63,17 +64,22 @@ def load_served_model(
     max_batch: int = 64,
     threads: int | None = None,
     adapters: AdapterSettings | None = None,
+    embedding_model: str | None = None,
     progress: Progress | None = None,
 ) -> ServedModel:
-    """Load a pulled model, or one at a path, behind the engine.
+    """Load a pulled model, or one at a path, behind the engine, and the embedding model beside it.
+
+    The embedding model is read first: what is wrong with it shows before the minutes that the other may take.
 
     Raises:
         Refused: ``model-not-pulled``, ``model-not-found``, ``model-digest-mismatch``; ``adapter-folder``,
-            ``adapter-memory``.
+            ``adapter-memory``; ``model-kind``.
         Unsupported: ``vllm-not-installed``, ``vllm-weights``.
     """
+    embedder = load_embedding_model(embedding_model, threads=threads)
     if engine == "vllm":
-        return _vllm_model(name, weights=weights, max_batch=max_batch, threads=threads, progress=progress)
+        served = _vllm_model(name, weights=weights, max_batch=max_batch, threads=threads, progress=progress)
+        return replace(served, embedder=embedder)
     # torch takes seconds to import: not before it is known that a model is wanted.
     from runtime.engine.chunked import ChunkedEngine, EngineSettings  # noqa: PLC0415
     from runtime.engine.lora.catalogue import open_adapters  # noqa: PLC0415
@@ -98,7 +104,22 @@ def load_served_model(
         created=int(time.time()),
         guides=Guides(vocabulary(tokenizer.backend, tokenizer.eos_ids)),
         adapters=catalogue,
+        embedder=embedder,
     )
+
+
+def load_embedding_model(name: str | None, *, threads: int | None) -> ServedEmbedder | None:
+    """The embedding model, if one is wanted.
+
+    Raises:
+        Refused: as for the other model, and ``model-kind``.
+        Unsupported, Malformed: the folder is not one that is run here.
+    """
+    if name is None:
+        return None
+    from runtime.embed.embedder import load_embedder  # noqa: PLC0415 torch, as below
+
+    return load_embedder(name, threads=threads)
 
 
 def _vllm_model(
@@ -155,14 +176,19 @@ def compose(
         key_scope=settings.key_scope,
         region=settings.region,
         self_check=served.engine.info.self_check,
+        embedding_model_digest=None if served.embedder is None else served.embedder.digest,
     )
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         await served.engine.start()
+        if served.embedder is not None:
+            await served.embedder.start()
         try:
             yield
         finally:
+            if served.embedder is not None:
+                await served.embedder.stop()
             await served.engine.stop()
             if served.adapters is not None:
                 await asyncio.to_thread(served.adapters.close)
@@ -264,6 +290,7 @@ def serve(
     max_batch: int = 64,
     threads: int | None = None,
     adapters: AdapterSettings | None = None,
+    embedding_model: str | None = None,
     policy_folder: Path | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -280,6 +307,7 @@ def serve(
         max_batch=max_batch,
         threads=threads,
         adapters=adapters,
+        embedding_model=embedding_model,
         progress=progress,
     )
     app = compose(served, hardware_attester(settings), settings, policy_folder=policy_folder)

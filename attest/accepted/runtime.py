@@ -26,6 +26,7 @@ class RuntimeReference:
         tokenizer_digests: accepted tokenizers.
         contract_digests: accepted contracts; empty exactly if ``tune`` is not accepted.
         self_checks: accepted checks of the engine; empty asks for none.
+        embedding_model_digests: accepted embedding models; a runtime may have none of them, and no other.
 
     Raises:
         Malformed: ``reference-empty`` or ``reference-value``.
@@ -39,6 +40,7 @@ class RuntimeReference:
     tokenizer_digests: frozenset[str]
     contract_digests: frozenset[str] = frozenset()
     self_checks: frozenset[str] = frozenset()
+    embedding_model_digests: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         require_some(self, "roles", "regions", "images")
@@ -62,6 +64,7 @@ class RuntimeReference:
             tokenizer_digests=table.texts("tokenizer_digests", DIGEST),
             contract_digests=table.optional_texts("contract_digests", DIGEST),
             self_checks=table.optional_texts("self_checks", DIGEST),
+            embedding_model_digests=table.optional_texts("embedding_model_digests", DIGEST),
         )
         table.end()
         return reference
@@ -77,4 +80,5 @@ class RuntimeReference:
             "tokenizer_digests": sorted(self.tokenizer_digests),
             **optional("contract_digests", self.contract_digests),
             **optional("self_checks", self.self_checks),
+            **optional("embedding_model_digests", self.embedding_model_digests),
         }

@@ -34,7 +34,15 @@ def judge_statement(statement: Statement, accepted: RuntimeReference, checks: Ch
     )
     for code, name, got, listed in claims:
         one_of(checks, code, name, got, listed)
+    _judge_embedding_model(statement.embedding_model_digest, accepted, checks)
     _judge_self_check(statement.self_check, accepted, checks)
+
+
+def _judge_embedding_model(stated: str | None, accepted: RuntimeReference, checks: CheckList) -> None:
+    """Weights that read prompts are accepted by name or not at all; to have none is always accepted."""
+    if stated is not None:
+        listed = accepted.embedding_model_digests or frozenset({"none"})
+        one_of(checks, "embedding-model-not-accepted", "embedding model", stated, listed)
 
 
 def _judge_self_check(stated: str | None, accepted: RuntimeReference, checks: CheckList) -> None:

@@ -80,6 +80,9 @@ class MockWorld:
         """
         statement = self.statement
         contract = frozenset() if statement.contract_digest is None else {statement.contract_digest}
+        embedding = (
+            frozenset() if statement.embedding_model_digest is None else {statement.embedding_model_digest}
+        )
         return ReferenceValues(
             name="mock world",
             not_after=not_after,
@@ -93,5 +96,6 @@ class MockWorld:
                 base_model_digests=frozenset({statement.base_model_digest}),
                 tokenizer_digests=frozenset({statement.tokenizer_digest}),
                 contract_digests=frozenset(contract),
+                embedding_model_digests=frozenset(embedding),
             ),
         )

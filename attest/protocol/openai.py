@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from attest.protocol import openai_forms as forms
+from attest.protocol import paths
 from attest.protocol.body import Body
 from attest.protocol.openai_forms import ResponseFormat, StructuredOutputs, ToolCalls, ToolChoice, Tools
 
@@ -22,6 +23,7 @@ MAX_MESSAGES: Final = 2048
 MAX_PARTS: Final = 256
 MAX_CHOICES: Final = 16
 MAX_PROMPTS: Final = 16
+MAX_INPUTS: Final = 2048
 MAX_STOPS: Final = 16
 MAX_STOP_CHARACTERS: Final = 256
 MAX_TOKENS: Final = 1 << 20
@@ -267,11 +269,54 @@ class CompletionRequest(_Sampling):
         return self
 
 
+class EmbeddingsRequest(Body):
+    """``POST /v1/embeddings``."""
+
+    model: Name
+    input: (
+        Annotated[str, Field(min_length=1)]
+        | TokenIds
+        | Annotated[
+            list[Annotated[str, Field(min_length=1)]],
+            Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True),
+        ]
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)]
+    )
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
+    user: Annotated[str, Field(max_length=MAX_NAME)] | None = None
+
+    @property
+    def inputs(self) -> list[str] | list[list[int]]:
+        """Each text, as text or as tokens."""
+        if isinstance(self.input, str):
+            return [self.input]
+        if isinstance(self.input[0], int):
+            return [self.input]
+        return self.input
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one text by itself, and not a list of one."""
+        return isinstance(self.input, str) or isinstance(self.input[0], int)
+
+    @property
+    def stream(self) -> bool:
+        """An answer of vectors is always whole."""
+        return False
+
+    @property
+    def token_limit(self) -> int | None:
+        """Nothing is generated."""
+        return None
+
+
 Request = TypeVar("Request", bound=Body)
 
-REQUESTS: Final[Mapping[str, type[ChatRequest | CompletionRequest]]] = {
-    "/v1/chat/completions": ChatRequest,
-    "/v1/completions": CompletionRequest,
+REQUESTS: Final[Mapping[str, type[ChatRequest | CompletionRequest | EmbeddingsRequest]]] = {
+    paths.CHAT_PATH: ChatRequest,
+    paths.COMPLETIONS_PATH: CompletionRequest,
+    paths.EMBEDDINGS_PATH: EmbeddingsRequest,
 }
 
 UNSUPPORTED: Final = frozenset(
@@ -287,6 +332,7 @@ _UNIONS: Final = {
     "content": "a string or a list of text parts; images, audio and files are not supported",
     "tool_choice": "none, auto, required, or a function by its name, which must be among the tools",
     "prompt": f"a string, a list of token ids, or a list of at most {MAX_PROMPTS} of either, none empty",
+    "input": f"a string, a list of token ids, or a list of at most {MAX_INPUTS} of either, none empty",
 }
 """pydantic explains every arm of a union in turn; one sentence says more."""
 
@@ -334,7 +380,8 @@ def _last(location: tuple[int | str, ...], names: Container[str]) -> str | None:
 
 
 _OWN: Final = (
-    *(ChatRequest, CompletionRequest, Message, TextPart, StreamOptions, ResponseFormat, StructuredOutputs),
+    *(ChatRequest, CompletionRequest, EmbeddingsRequest),
+    *(Message, TextPart, StreamOptions, ResponseFormat, StructuredOutputs),
     *(forms.JsonSchema, forms.Tool, forms.Function, forms.ToolCall, forms.CalledFunction),
 )
 _OWN_NAMES: Final = frozenset(

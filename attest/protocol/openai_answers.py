@@ -183,9 +183,34 @@ class CompletionAnswer(_Answer):
     obfuscation: str | None = None
 
 
+class EmbeddingsUsage(_Answer):
+    """Token counts, over all texts; special tokens count."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embedding(_Answer):
+    """One text's vector, of length 1: numbers, or base64 of them as little-endian float32."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingsAnswer(_Answer):
+    """``POST /v1/embeddings``."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingsUsage
+
+
 class ModelEntry(_Answer):
     """One model, or an adapter of its ``parent``; the digests say which weights the name stands for.
 
+    ``kind`` says which routes take it; ``dimensions`` are an embedding's. Lengths are in tokens.
     An adapter's digest and rank are null until it has been asked for, by a request or by ``/v1/models/{id}``.
     """
 
@@ -193,6 +218,7 @@ class ModelEntry(_Answer):
     object: Literal["model"]
     created: int
     owned_by: str
+    kind: Literal["generate", "embed"]
     context_length: int
     max_output_tokens: int
     max_logprobs: int
@@ -201,6 +227,7 @@ class ModelEntry(_Answer):
     max_adapter_rank: int | None
     adapter_digest: str | None
     adapter_rank: int | None
+    dimensions: int | None
 
 
 class ModelList(_Answer):

@@ -12,8 +12,14 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from attest.protocol import paths
-from attest.protocol.openai import ChatRequest, CompletionRequest
-from attest.protocol.openai_answers import ChatAnswer, CompletionAnswer, ErrorAnswer, ModelList
+from attest.protocol.openai import ChatRequest, CompletionRequest, EmbeddingsRequest
+from attest.protocol.openai_answers import (
+    ChatAnswer,
+    CompletionAnswer,
+    EmbeddingsAnswer,
+    ErrorAnswer,
+    ModelList,
+)
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _ERRORS: Final = {
@@ -46,8 +52,8 @@ def document(
         further_paths: OpenAPI path items of further routes.
         api_keys: the OpenAI-shaped routes want a bearer key.
     """
-    requests: list[type[BaseModel]] = [ChatRequest, CompletionRequest]
-    answers: list[type[BaseModel]] = [ChatAnswer, CompletionAnswer, ModelList, ErrorAnswer]
+    requests: list[type[BaseModel]] = [ChatRequest, CompletionRequest, EmbeddingsRequest]
+    answers: list[type[BaseModel]] = [ChatAnswer, CompletionAnswer, EmbeddingsAnswer, ModelList, ErrorAnswer]
     _, definitions = models_json_schema(
         [(model, "validation") for model in requests] + [(model, "serialization") for model in answers],
         ref_template=_REFERENCE,
@@ -71,9 +77,12 @@ def document(
                     **security,
                 }
             },
-            paths.CHAT_PATH: {"post": _operation("chat", ChatRequest, ChatAnswer, failures) | security},
+            paths.CHAT_PATH: {"post": _streaming("chat", ChatRequest, ChatAnswer, failures) | security},
             paths.COMPLETIONS_PATH: {
-                "post": _operation("complete", CompletionRequest, CompletionAnswer, failures) | security
+                "post": _streaming("complete", CompletionRequest, CompletionAnswer, failures) | security
+            },
+            paths.EMBEDDINGS_PATH: {
+                "post": _operation("embed", EmbeddingsRequest, EmbeddingsAnswer, failures) | security
             },
             **(further_paths or {}),
         },
@@ -84,13 +93,20 @@ def document(
 def _operation(
     name: str, request: type[BaseModel], answer: type[BaseModel], failures: Mapping[str, Any]
 ) -> dict[str, Any]:
-    success = _response("The answer, or its events where stream is true.", answer)
-    success["content"][paths.MEDIA_EVENT_STREAM] = {}  # OpenAPI 3.1 has no schema for a sequence of events
     return {
         "operationId": name,
         "requestBody": {"required": True, "content": {paths.MEDIA_JSON: {"schema": _schema(request)}}},
-        "responses": {"200": success, **failures},
+        "responses": {"200": _response("The answer.", answer), **failures},
     }
+
+
+def _streaming(
+    name: str, request: type[BaseModel], answer: type[BaseModel], failures: Mapping[str, Any]
+) -> dict[str, Any]:
+    success = _response("The answer, or its events where stream is true.", answer)
+    success["content"][paths.MEDIA_EVENT_STREAM] = {}  # OpenAPI 3.1 has no schema for a sequence of events
+    operation = _operation(name, request, answer, failures)
+    return {**operation, "responses": {**operation["responses"], "200": success}}
 
 
 def _response(description: str, model: type[BaseModel]) -> dict[str, Any]:

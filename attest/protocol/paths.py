@@ -23,6 +23,7 @@ NONCE_PARAMETER: Final = "nonce"
 MODELS_PATH: Final = "/v1/models"
 CHAT_PATH: Final = "/v1/chat/completions"
 COMPLETIONS_PATH: Final = "/v1/completions"
+EMBEDDINGS_PATH: Final = "/v1/embeddings"
 
 # --- media types -----------------------------------------------------------------------------------
 

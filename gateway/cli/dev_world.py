@@ -43,10 +43,12 @@ class ModelDigests:
     Args:
         base_model: ``sha256:`` of the weights.
         tokenizer: ``sha256:`` of the tokenizer.
+        embedding_model: ``sha256:`` of the embedding model beside it; None for none.
     """
 
     base_model: str
     tokenizer: str
+    embedding_model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def reference_values(machine: MockMachine, digests: ModelDigests, *, now: dateti
             policy_digests=frozenset({load_bundle().digest}),
             base_model_digests=frozenset({digests.base_model}),
             tokenizer_digests=frozenset({digests.tokenizer}),
+            embedding_model_digests=frozenset(filter(None, [digests.embedding_model])),
         ),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class RuntimeChoice:
         port: 0 takes any.
         machine: what it stands on.
         adapters: folder of PEFT folders to serve beside the model; None for none.
+        embedding_model: to serve beside the model, a pulled name or a folder; None for none.
     """
 
     model: str
@@ -46,10 +47,14 @@ class RuntimeChoice:
     port: int = 0
     machine: Machine = field(default_factory=Machine)
     adapters: Path | None = None
+    embedding_model: str | None = None
 
     def digests(self, home: Path) -> ModelDigests:
         """What the runtime will state of its model."""
-        return model_digests(home, self.model, stub=self.engine == "stub")
+        digests = model_digests(home, self.model, stub=self.engine == "stub")
+        if self.embedding_model is None:
+            return digests
+        return replace(digests, embedding_model=model_digests(home, self.embedding_model).base_model)
 
 
 def up(choice: RuntimeChoice, *, port: int | None, as_json: bool = False) -> None:
@@ -103,7 +108,8 @@ def start_runtime(children: Children, choice: RuntimeChoice, log: Path, *extra: 
     stated = ["--engine", choice.engine, "--region", REGION, "--image", IMAGE]
     stands_on = ["--tee", choice.machine.tee, "--gpus", str(choice.machine.gpus)]
     tuned = () if choice.adapters is None else ("--adapters", str(choice.adapters.resolve()))
-    return children.start("runtime", runtime_argv(*serve, *stated, *stands_on, *tuned, *extra), log)
+    embeds = () if choice.embedding_model is None else ("--embedding-model", choice.embedding_model)
+    return children.start("runtime", runtime_argv(*serve, *stated, *stands_on, *tuned, *embeds, *extra), log)
 
 
 def start_gateway(

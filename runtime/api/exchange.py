@@ -21,6 +21,8 @@ class Exchange:
         label_id: of the data in the request.
         receipt_id: announced in the answer's head.
         model: name of the model that answers, once one does.
+        base_model_digest: of that model's weights; None for those that generate text.
+        backend: what runs it; None for the engine that generates text.
         adapter_digest: of the adapter that it answers with; errors are answered without one.
         prompt_tokens: counted in.
         completion_tokens: counted out, over all choices.
@@ -31,10 +33,16 @@ class Exchange:
     label_id: str
     receipt_id: str
     model: str | None = None
+    base_model_digest: str | None = None
+    backend: str | None = None
     adapter_digest: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
     finish_reason: str | None = None
+
+    def runs(self, model: str, base_model_digest: str, backend: str) -> None:
+        """Another model than the one that generates text answers."""
+        self.model, self.base_model_digest, self.backend = model, base_model_digest, backend
 
     def finished(self, reason: str) -> None:
         """One choice ended."""

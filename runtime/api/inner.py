@@ -2,8 +2,9 @@
 
     GET  /v1/models, /v1/models/{name}
     POST /v1/chat/completions, /v1/completions      whole or streamed
+    POST /v1/embeddings
 
-An ordinary ASGI app, written without a framework: three routes, and every function between a token and the
+An ordinary ASGI app, written without a framework: a few routes, and every function between a token and the
 seal is paid for per token. It answers only requests that carry an ``Exchange``. An error that happens before
 the first token has its own status; a stream that breaks later ends with an error event and no ``[DONE]``.
 """
@@ -21,10 +22,11 @@ from importlib.metadata import version
 from starlette.types import Message, Receive, Scope, Send
 
 from attest.protocol import openai, openapi, paths
-from attest.protocol.openai import ChatRequest, CompletionRequest, InvalidBody
+from attest.protocol.openai import ChatRequest, CompletionRequest, EmbeddingsRequest, InvalidBody
 from runtime.api import forms, generation
 from runtime.api.answers import DONE, ChatWriter, CompletionWriter, Writer, error_event, to_json
 from runtime.api.asgi import BodyTooLarge, ClientGone, header, read_body, respond
+from runtime.api.embeddings import Embeddings
 from runtime.api.errors import ApiError, internal_error
 from runtime.api.exchange import SCOPE_KEY, Exchange
 from runtime.api.generation import Piece
@@ -54,6 +56,7 @@ class InnerApp:
         self._max_body_bytes = max_body_bytes
         self._wall_clock = wall_clock
         self._prompts = Prompts(served.tokenizer)
+        self._embeddings = None if served.embedder is None else Embeddings(served.embedder)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -85,6 +88,9 @@ class InnerApp:
         elif path == paths.COMPLETIONS_PATH:
             _require_method(method, "POST")
             await self._complete(await self._body(scope, receive, CompletionRequest), send, exchange)
+        elif path == paths.EMBEDDINGS_PATH:
+            _require_method(method, "POST")
+            await self._embed(await self._body(scope, receive, EmbeddingsRequest), send, exchange)
         elif path == paths.OPENAPI_PATH:
             _require_method(method, "GET")
             document = openapi.document("Sealgate runtime, inner API", version=version("sealgate"))
@@ -134,6 +140,12 @@ class InnerApp:
             alternatives=request.alternatives,
         )
         await self._generate(request, prompts, writer, send, exchange, served=served)
+
+    async def _embed(self, request: EmbeddingsRequest, send: Send, exchange: Exchange) -> None:
+        embeddings = self._embeddings
+        if embeddings is None or request.model != embeddings.model:
+            raise self._models.makes_no_embeddings()
+        await respond(send, HTTPStatus.OK, await embeddings.answer(request, exchange), paths.MEDIA_JSON)
 
     async def _generate(
         self,

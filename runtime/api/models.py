@@ -22,6 +22,12 @@ class Models:
     def __init__(self, served: ServedModel) -> None:
         self._served = served
 
+    def makes_no_embeddings(self) -> ApiError:
+        """For a request for embeddings by another name than the embedding model's: ``model_not_found``."""
+        embedder = self._served.embedder
+        served = "has no embedding model" if embedder is None else f"makes embeddings by '{embedder.name}'"
+        return _not_found(f"This runtime {served}; see GET /v1/models.")
+
     async def choose(self, name: str) -> ServedModel:
         """What answers a request for ``name``.
 
@@ -38,7 +44,7 @@ class Models:
     async def listed(self) -> list[dict[str, Any]]:
         """Every entry of ``GET /v1/models``; an adapter's digest is null until somebody asked for it."""
         adapters = self._served.adapters
-        entries = [self._base()]
+        entries = [self._base(), *self._embedding()]
         if adapters is not None:
             names = await asyncio.to_thread(adapters.names)
             entries += [self._of_adapter(name, adapters.known(name)) for name in names]
@@ -50,6 +56,9 @@ class Models:
         Raises:
             ApiError: as ``choose``.
         """
+        embedder = self._served.embedder
+        if embedder is not None and name == embedder.name:
+            return self._embedding()[0]
         served = await self.choose(name)
         return self._base() if served is self._served else self._of_adapter(name, await self._adapter(name))
 
@@ -66,6 +75,23 @@ class Models:
         highest = None if adapters is None else adapters.max_rank
         return {**self._common(self._served.name), "max_adapter_rank": highest}
 
+    def _embedding(self) -> list[dict[str, Any]]:
+        embedder = self._served.embedder
+        if embedder is None:
+            return []
+        return [
+            {
+                **self._common(embedder.name),
+                "created": embedder.created,
+                "kind": "embed",
+                "context_length": embedder.context_length,
+                "max_output_tokens": 0,
+                "max_logprobs": 0,
+                "base_model_digest": embedder.digest,
+                "dimensions": embedder.dimensions,
+            }
+        ]
+
     def _of_adapter(self, name: str, facts: AdapterFacts | None) -> dict[str, Any]:
         return {
             **self._common(name),
@@ -81,6 +107,7 @@ class Models:
             "object": "model",
             "created": self._served.created,
             "owned_by": "sealgate",
+            "kind": "generate",
             "context_length": context,
             "max_output_tokens": context - 1,  # a prompt has at least one
             "max_logprobs": MAX_LOGPROBS,
@@ -89,13 +116,15 @@ class Models:
             "max_adapter_rank": None,
             "adapter_digest": None,
             "adapter_rank": None,
+            "dimensions": None,
         }
 
     def _not_found(self) -> ApiError:
         others = "no other model" if self._served.adapters is None else "its adapters"
-        return ApiError(
-            HTTPStatus.NOT_FOUND,
-            "model_not_found",
-            f"This runtime serves '{self._served.name}' and {others}; see GET /v1/models.",
-            "model",
+        return _not_found(
+            f"This runtime generates text by '{self._served.name}' and {others}; see GET /v1/models."
         )
+
+
+def _not_found(message: str) -> ApiError:
+    return ApiError(HTTPStatus.NOT_FOUND, "model_not_found", message, "model")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import TypeVar
 
-from attest.protocol.openai import ChatRequest, CompletionRequest
+from attest.protocol.openai import ChatRequest, CompletionRequest, EmbeddingsRequest
 from attest.refusal import Refused
 from runtime.api import forms
 from runtime.api.errors import ApiError
 from runtime.api.served import Tokenizer
+
+_Encoded = TypeVar("_Encoded")
 
 _LONG_TEXT = 16_384
 """Characters. Longer prompts are tokenised in a thread, so that other answers keep streaming meanwhile."""
@@ -56,23 +59,33 @@ class Prompts:
         Raises:
             ApiError: one is empty, or holds what is no token of the model.
         """
-        return [await self._plain(prompt) for prompt in request.prompts]
-
-    async def _plain(self, prompt: str | list[int]) -> list[int]:
-        if isinstance(prompt, str):
-            tokens = await self._tokenise(lambda: self._tokenizer.encode(prompt), len(prompt))
-        else:
-            tokens = prompt
-        if not tokens:
+        prompts = await self._plain(request.prompts, "prompt")
+        if not all(prompts):
             raise ApiError(HTTPStatus.BAD_REQUEST, "invalid_value", "The prompt is empty.", "prompt")
+        return prompts
+
+    async def of_inputs(self, request: EmbeddingsRequest) -> list[list[int]]:
+        """The texts to embed, in order; what comes as tokens is taken as it is.
+
+        Raises:
+            ApiError: one holds what is no token of the model.
+        """
+        return await self._plain(request.inputs, "input")
+
+    async def _plain(self, texts: list[str] | list[list[int]], param: str) -> list[list[int]]:
+        encode = self._tokenizer.encode
+        characters = sum(len(text) for text in texts if isinstance(text, str))
+        tokens = await self._tokenise(
+            lambda: [encode(text) if isinstance(text, str) else text for text in texts], characters
+        )
         highest = self._tokenizer.vocab_size - 1
-        if max(tokens) > highest:
+        if any(max(each, default=0) > highest for each in tokens):
             raise ApiError(
-                HTTPStatus.BAD_REQUEST, "invalid_value", f"Token ids run from 0 to {highest}.", "prompt"
+                HTTPStatus.BAD_REQUEST, "invalid_value", f"Token ids run from 0 to {highest}.", param
             )
         return tokens
 
-    async def _tokenise(self, encode: Callable[[], list[int]], characters: int) -> list[int]:
+    async def _tokenise(self, encode: Callable[[], _Encoded], characters: int) -> _Encoded:
         if characters < _LONG_TEXT:
             return encode()
         async with self._tokenising:

@@ -184,14 +184,14 @@ class SealedRoute:
             request_sha256=claims.body_sha256,
             response_sha256=response_sha256,
             model=exchange.model,
-            base_model_digest=self._served.base_model_digest,
+            base_model_digest=exchange.base_model_digest or self._served.base_model_digest,
             adapter_digest=exchange.adapter_digest,
             label_id=claims.label_id,
             prompt_tokens=exchange.prompt_tokens,
             completion_tokens=exchange.completion_tokens,
             finish_reason=exchange.finish_reason,
             status=status,
-            backend=self._served.engine.info.backend,
+            backend=exchange.backend or self._served.engine.info.backend,
             issued_at=self._clock().replace(microsecond=0),
         )
         return sign_receipt(epoch.receipt_key, receipt)

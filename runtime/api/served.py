@@ -46,7 +46,52 @@ class Guides(Protocol):
     """Compiles forms (``runtime.guide.guides``)."""
 
     async def compiled(self, form: Form, *, tenant: str) -> CompiledForm:
-        """The form; raises ``FormRefused`` if it cannot be enforced."""
+        """The form; raises ``FormRefused`` if it cannot be enforced, ``FormsBusy`` if not now."""
+
+
+class ServedEmbedder(Protocol):
+    """What the API needs of an embedding model (``runtime.embed.embedder``)."""
+
+    @property
+    def name(self) -> str:
+        """What clients ask for."""
+
+    @property
+    def digest(self) -> str:
+        """Of weights, configuration and tokenizer together."""
+
+    @property
+    def backend(self) -> str:
+        """What runs it, for receipts."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Of the model; adds its special tokens to text."""
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers in a vector."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of the longest text, special tokens included."""
+
+    @property
+    def max_request_tokens(self) -> int:
+        """Tokens of all texts of one request."""
+
+    @property
+    def created(self) -> int:
+        """When it was loaded, seconds since 1970."""
+
+    async def start(self) -> None:
+        """Take requests from now on."""
+
+    async def stop(self) -> None:
+        """Refuse requests from now on, waiting ones too."""
+
+    async def embed(self, texts: Sequence[Sequence[int]], *, tenant: str) -> list[list[float]]:
+        """One vector per text, of length 1; raises ``EngineRefusal``."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,6 +109,7 @@ class ServedModel:
         adapters: that it can be asked for with, by name; None for none.
         adapter_name: the adapter asked for, if this is the model with one.
         adapter_digest: of that adapter.
+        embedder: the embedding model beside it; None for none.
     """
 
     engine: Engine
@@ -76,6 +122,7 @@ class ServedModel:
     adapters: Adapters | None = None
     adapter_name: str | None = None
     adapter_digest: str | None = None
+    embedder: ServedEmbedder | None = None
 
     def __repr__(self) -> str:
         return f"ServedModel({self.name}, {self.base_model_digest})"

@@ -65,11 +65,14 @@ def open_model(path_or_name: str | Path, *, progress: Progress | None = None) ->
         progress: told how far it is, also while the weights are taken.
 
     Raises:
-        Refused: ``model-not-pulled``, ``model-not-found``, ``model-digest-mismatch``.
+        Refused: ``model-not-pulled``, ``model-not-found``, ``model-digest-mismatch``, ``model-kind``.
         Unsupported, Malformed: as the parsers do.
     """
     report = progress or _silent
-    if str(path_or_name) in KNOWN:
+    known = KNOWN.get(str(path_or_name))
+    if known is not None:
+        if known.kind != "generate":
+            raise Refused("model-kind", expected="a model that generates text", got=known.name)
         return _open_stored(stored_model(settings.home(), str(path_or_name)), report)
     path = Path(path_or_name)
     if path.is_dir():

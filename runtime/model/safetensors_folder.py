@@ -20,6 +20,7 @@ from torch import Tensor
 from attest import strict_json
 from attest.refusal import Malformed, Refused, Unsupported
 from runtime.model.architecture import Architecture, RopeScaling
+from runtime.model.manifest import BASE_MODEL, TOKENIZER, manifest_digest
 
 MAX_JSON = 32 << 20
 FAMILIES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
@@ -69,25 +70,30 @@ def read_folder(folder: Path, progress: Callable[[str, float], None]) -> ModelFo
     shards = sorted(folder.glob("*.safetensors"))
     if "config.json" not in names or "tokenizer.json" not in names or not shards:
         raise Refused("model-not-found", expected="config.json, tokenizer.json and *.safetensors")
-    files = {name: _read_small(folder / name) for name in names}
+    files = {name: read_small(folder / name) for name in names}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     tensors: dict[str, Tensor] = {}
     for index, shard in enumerate(shards):
         progress("weights", index / len(shards))
         data = shard.read_bytes()
         digests[shard.name] = hashlib.sha256(data).hexdigest()
-        _add_shard(tensors, data, shard.name)
+        add_shard(tensors, data, shard.name)
     tokenizer = {name: digests.pop(name) for name in TOKENIZER_FILES if name in digests}
     return ModelFolder(
         config=parse_json_object(files["config.json"]),
         files=files,
         tensors=tensors,
-        base_model_digest=_manifest_digest("base-model", digests),
-        tokenizer_digest=_manifest_digest("tokenizer", tokenizer),
+        base_model_digest=manifest_digest(BASE_MODEL, digests),
+        tokenizer_digest=manifest_digest(TOKENIZER, tokenizer),
     )
 
 
-def _read_small(path: Path) -> bytes:
+def read_small(path: Path) -> bytes:
+    """A configuration file.
+
+    Raises:
+        Malformed: ``model-config-too-large``.
+    """
     with path.open("rb") as stream:
         data = stream.read(MAX_JSON + 1)
     if len(data) > MAX_JSON:
@@ -95,7 +101,12 @@ def _read_small(path: Path) -> bytes:
     return data
 
 
-def _add_shard(tensors: dict[str, Tensor], data: bytes, name: str) -> None:
+def add_shard(tensors: dict[str, Tensor], data: bytes, name: str) -> None:
+    """Add the tensors of one safetensors file.
+
+    Raises:
+        Malformed: ``model-weights``, ``model-duplicate-tensor``.
+    """
     try:
         shard = load_safetensors(data)
     except (SafetensorError, ValueError, KeyError) as error:
@@ -103,11 +114,6 @@ def _add_shard(tensors: dict[str, Tensor], data: bytes, name: str) -> None:
     if tensors.keys() & shard.keys():
         raise Malformed("model-duplicate-tensor", name)
     tensors.update(shard)
-
-
-def _manifest_digest(kind: str, digests: Mapping[str, str]) -> str:
-    manifest = f"sealgate-{kind}-v1\x00folder\x00".encode() + strict_json.canonical(dict(digests))
-    return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
 
 
 def parse_json_object(data: bytes) -> dict[str, Any]:
@@ -139,15 +145,15 @@ def folder_architecture(config: Mapping[str, Any]) -> Architecture:
         raise Unsupported("model-activation", expected="silu")
     if config.get("use_sliding_window", False):
         raise Unsupported("model-sliding-window", expected="full attention")
-    sizes = {field: _integer(config, key) for field, key in _REQUIRED.items()}
+    sizes = {field: integer(config, key) for field, key in _REQUIRED.items()}
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     theta = rope.get("rope_theta", config.get("rope_theta", 10_000.0)) if isinstance(rope, dict) else None
     return Architecture(
         **sizes,
-        kv_heads=_integer(config, "num_key_value_heads", sizes["heads"]),
-        head_dim=_integer(config, "head_dim", sizes["hidden_size"] // max(sizes["heads"], 1)),
-        rms_eps=_number(config.get("rms_norm_eps", 1e-6), "rms_norm_eps"),
-        rope_theta=_number(theta, "rope_theta"),
+        kv_heads=integer(config, "num_key_value_heads", sizes["heads"]),
+        head_dim=integer(config, "head_dim", sizes["hidden_size"] // max(sizes["heads"], 1)),
+        rms_eps=number(config.get("rms_norm_eps", 1e-6), "rms_norm_eps"),
+        rope_theta=number(theta, "rope_theta"),
         rope_scaling=_rope_scaling(rope),
         query_key_norm=FAMILIES[named[0]] == "qwen3",
     )
@@ -159,19 +165,24 @@ def _rope_scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
         return None
     if kind not in ("linear", "llama3"):
         raise Unsupported("model-rope-scaling", expected="default, linear or llama3")
-    factor = _number(rope.get("factor"), "rope factor")
+    factor = number(rope.get("factor"), "rope factor")
     if kind == "linear":
         return RopeScaling(kind, factor)
     return RopeScaling(
         kind,
         factor,
-        _number(rope.get("low_freq_factor"), "low_freq_factor"),
-        _number(rope.get("high_freq_factor"), "high_freq_factor"),
-        _integer(rope, "original_max_position_embeddings"),
+        number(rope.get("low_freq_factor"), "low_freq_factor"),
+        number(rope.get("high_freq_factor"), "high_freq_factor"),
+        integer(rope, "original_max_position_embeddings"),
     )
 
 
-def _integer(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+def integer(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """A member of a configuration.
+
+    Raises:
+        Malformed: ``model-config-type``.
+    """
     value = config.get(key)
     value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool):
@@ -179,7 +190,12 @@ def _integer(config: Mapping[str, Any], key: str, default: int | None = None) ->
     return value
 
 
-def _number(value: Any, key: str) -> float:
+def number(value: Any, key: str) -> float:
+    """The value of the member ``key`` as a float.
+
+    Raises:
+        Malformed: ``model-config-type``.
+    """
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise Malformed("model-config-type", f"{key} is not a number")
     try:

@@ -235,6 +235,19 @@ def test_a_self_check_is_shown_and_decides_where_reference_values_ask_for_one(mo
     assert ReferenceValues.parse(strict.toml().encode()) == strict
 
 
+def test_an_embedding_model_is_accepted_by_name_or_not_at_all(mock_world: MockWorld) -> None:
+    """A runtime without one is accepted whatever is listed; one with another than listed never is."""
+    world = replace(mock_world, statement=replace(mock_world.statement, embedding_model_digest=OTHER))
+    silent, listing = _reference(mock_world), _reference(world)
+    assert listing.runtime.embedding_model_digests == {OTHER}
+    appraise(_verified(world), listing, now=NOW)
+    appraise(_verified(mock_world), listing, now=NOW)
+    assert _code(_verified(world), silent) == "embedding-model-not-accepted"
+    another = replace(world, statement=replace(world.statement, embedding_model_digest=sha256_digest(b"x")))
+    assert _code(_verified(another), listing) == "embedding-model-not-accepted"
+    assert ReferenceValues.parse(listing.toml().encode()) == listing
+
+
 def test_another_contract(mock_world: MockWorld) -> None:
     """P6: a tuning runtime is accepted for the contracts named, and no others."""
     signed = replace(mock_world, statement=replace(mock_world.statement, role="tune", contract_digest=OTHER))

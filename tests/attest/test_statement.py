@@ -57,6 +57,7 @@ statements = st.builds(
     devices=devices,
     previous_statement=st.none() | digests,
     self_check=st.none() | digests,
+    embedding_model_digest=st.none() | digests,
 ) | st.builds(
     lambda contract: replace(STATEMENT, role="tune", contract_digest=contract),
     digests,
@@ -152,6 +153,7 @@ def test_missing_member(member: str) -> None:
         (_document(previous_statement=""), "statement-field"),
         (_document(self_check="passed"), "statement-field"),
         (_document(self_check=True), "statement-field"),
+        (_document(embedding_model_digest=C[7:]), "statement-field"),
         (_document(runtime_image=""), "statement-field"),
         (_document(runtime_image="a b"), "statement-field"),
         (_document(runtime_image="a" * 257), "statement-field"),

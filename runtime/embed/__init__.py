@@ -1,0 +1,1 @@
+"""Embeddings: text in, one vector of unit length out."""
