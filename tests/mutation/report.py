@@ -7,6 +7,7 @@ import json
 import sys
 import tomllib
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,10 +70,9 @@ def keep(module: str, source: str, outcomes: list[dict[str, Any]], seconds: floa
     say(f"{module}: {counts} in {seconds:.0f} s")
 
 
-def survivors(module: str) -> set[tuple[int, str, str]]:
-    """Line, function and label of what survived in a module."""
-    result = _results().get(module, {"survivors": []})
-    return {(each["line"], each["function"], each["label"]) for each in result["survivors"]}
+def untested(module: str) -> set[tuple[int, str, str]]:
+    """Line, function and label of what survived in a module without a reason."""
+    return {_key(each) for each in _results()[module]["survivors"] if not _why(module, each)}
 
 
 def keep_again(module: str, source: str, outcomes: list[dict[str, Any]], seconds: float) -> None:
@@ -82,11 +82,13 @@ def keep_again(module: str, source: str, outcomes: list[dict[str, Any]], seconds
     if result["source_sha256"] != hashlib.sha256(source.encode()).hexdigest():
         say(f"{module} has changed since: run it whole")
         return
+    tried = {_key(each) for each in outcomes}
+    survivors = [each for each in result["survivors"] if _key(each) not in tried]
     counts = Counter(result["counts"])
-    counts["survived"] = 0
+    counts["survived"] = len(survivors)
     counts.update(outcome["outcome"] for outcome in outcomes)
     result["counts"] = dict(counts)
-    result["survivors"] = [outcome for outcome in outcomes if outcome["outcome"] == "survived"]
+    result["survivors"] = survivors + [outcome for outcome in outcomes if outcome["outcome"] == "survived"]
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     say(f"{module}: {dict(counts)} after another {seconds:.0f} s")
 
@@ -104,15 +106,14 @@ def write(modules: list[str]) -> int:
     Args:
         modules: all that are to be measured.
     """
-    reasons: dict[str, list[dict[str, Any]]] = tomllib.loads(REASONS.read_text()) if REASONS.is_file() else {}
     rows, notes, below = [], [], []
     totals = Counter[str]()
-    unmeasured = [module for module in modules if not _is_measured(module)]
+    unmeasured = [module for module in modules if not is_measured(module)]
     for module, result in sorted(_results().items()):
         if module not in modules or module in unmeasured:
             continue
         counts = result["counts"]
-        explained = [(each, _reason(reasons.get(module, []), each)) for each in result["survivors"]]
+        explained = [(each, _why(module, each)) for each in result["survivors"]]
         equivalent = [(each, why) for each, why in explained if why]
         killed = counts.get("killed", 0) + counts.get("timed out", 0)
         survived = len(explained) - len(equivalent)
@@ -138,14 +139,24 @@ def write(modules: list[str]) -> int:
     return int(bool(below or unmeasured))
 
 
-def _is_measured(module: str) -> bool:
+def is_measured(module: str) -> bool:
+    """Whether the results are of a module as it is now."""
     result = _results().get(module)
     source = (ROOT / module).read_bytes()
     return result is not None and result["source_sha256"] == hashlib.sha256(source).hexdigest()
 
 
-def _reason(reasons: list[dict[str, Any]], survivor: dict[str, Any]) -> str:
-    for reason in reasons:
+def _key(survivor: dict[str, Any]) -> tuple[int, str, str]:
+    return survivor["line"], survivor["function"], survivor["label"]
+
+
+@cache
+def _reasons() -> dict[str, list[dict[str, Any]]]:
+    return tomllib.loads(REASONS.read_text()) if REASONS.is_file() else {}
+
+
+def _why(module: str, survivor: dict[str, Any]) -> str:
+    for reason in _reasons().get(module, []):
         if (reason["function"], reason["label"]) == (survivor["function"], survivor["label"]) and reason.get(
             "text", survivor["text"]
         ) == survivor["text"]:

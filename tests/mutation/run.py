@@ -37,7 +37,11 @@ def main() -> int:
         "modules", nargs="*", metavar="MODULE", help="attest/verify/crl.py and so on; default all"
     )
     parser.add_argument("--report-only", action="store_true")
-    parser.add_argument("--again", action="store_true", help="only the survivors of the last run")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="of modules that have not changed since, only survivors without a reason",
+    )
     options = parser.parse_args()
     if not options.report_only:
         modules = [ROOT / module for module in options.modules or _all_modules()]

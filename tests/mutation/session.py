@@ -55,14 +55,14 @@ class MutationSession:
 
     Args:
         modules: files to mutate.
-        again: only the survivors of the last run.
+        again: of a module that is measured as it is now, only survivors without a reason.
         traced: files whose executed lines are noted, and kept for the next run.
     """
 
     def __init__(self, modules: list[Path], traced: list[Path], *, again: bool = False) -> None:
         self._modules = modules
         self._again = again
-        self._longer = MORE_FOR_SURVIVORS if again else 1
+        self._longer = 1
         self._files = {str(path) for path in traced}
         self._sources = {path: path.read_text() for path in modules}  # as imported, whatever is edited later
         self._kills: Counter[int] = Counter()
@@ -158,7 +158,9 @@ class MutationSession:
         outcomes: list[dict[str, Any]] = []
         started = time.monotonic()
         relative = path.relative_to(ROOT).as_posix()
-        wanted = report.survivors(relative) if self._again else None
+        again = self._again and report.is_measured(relative)
+        self._longer = MORE_FOR_SURVIVORS if again else 1
+        wanted = report.untested(relative) if again else None
         for mutant in mutants(tree):
             if wanted is not None and (mutant.line, mutant.function, mutant.label) not in wanted:
                 continue
@@ -175,7 +177,7 @@ class MutationSession:
                 }
             )
         seconds = time.monotonic() - started
-        (report.keep_again if self._again else report.keep)(relative, source, outcomes, seconds)
+        (report.keep_again if again else report.keep)(relative, source, outcomes, seconds)
 
     def _judge(self, mutated: Mutated, tests: list[int], session: pytest.Session) -> str:
         """What became of the mutant. A test kills only what it fails for twice, and passes without.
