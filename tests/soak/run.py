@@ -39,7 +39,7 @@ ADAPTERS, REFERENCES, WORKERS = 200, 24, 4
 KILL_EVERY_S, SAMPLE_EVERY_S, LOOK_EVERY_S = 20.0, 1.0, 10.0
 WARM_UP = 0.25  # of the load's time: caches fill, the allocator finds its size
 STALL_S = 5.0
-DRAIN_S = 120.0
+DRAIN_S, LONGEST_DRAIN_S = 120.0, 900.0  # the first without what the server waited for a processor
 MOST_GROWTH = 0.02
 
 
@@ -157,6 +157,11 @@ class Watch:
         """Begin."""
         self._thread.start()
 
+    @property
+    def waited_s(self) -> float:
+        """Seconds for which the server could run and others had the processors."""
+        return self._waited
+
     def stop(self) -> None:
         """Take no more samples."""
         self._stop.set()
@@ -239,7 +244,7 @@ def changed(truth: list[dict[str, Any]], base: dict[int, list[str]]) -> int:
 def bombard(
     clients: Clients, plan: list[Ask], seconds: float, clock: ActiveClock, chance: random.Random
 ) -> None:
-    """Send the plan in its time, kill a process of clients now and then, wait for the last answers."""
+    """Send the plan in its time, and kill a process of clients now and then."""
     begun, killed = clock.now(), clock.now()
     for ask in plan:
         while clock.now() - begun < ask.at:
@@ -249,8 +254,14 @@ def bombard(
                 clients.kill_one(chance)
         clients.send(ask)
     clock.sleep_until(begun + seconds)
-    drained = clock.now() + DRAIN_S
-    while clients.open and clock.now() < drained:
+
+
+def drain(clients: Clients, watch: Watch, clock: ActiveClock) -> None:
+    """Wait for the last answers, longer where others keep the server from working on them."""
+    begun, waited = clock.now(), watch.waited_s
+    while clients.open and (passed := clock.now() - begun) < LONGEST_DRAIN_S:
+        if passed - (watch.waited_s - waited) > DRAIN_S:
+            return
         time.sleep(0.2)
 
 
@@ -280,6 +291,7 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
         began, paused = clock.now(), clock.paused_s
         watch.start()
         bombard(clients, plan, seconds, clock, chance)
+        drain(clients, watch, clock)
         loaded = clock.now() - began
         time.sleep(3)
         watch.stop()
