@@ -1,19 +1,21 @@
 """The embedded model in the forms that peers read, all from the very file that Sealgate runs.
 
     build/peers/models/smollm2-{bf16,f16,q8_0}.gguf    for llama.cpp; its Q4_1 is the pulled file itself
-    build/peers/models/smollm2-bf16/                   a Hugging Face folder, for vLLM
+    build/peers/models/smollm2-bf16/                   a Hugging Face folder, for transformers and vLLM
 
 The pulled file is quantised already, so the wider forms hold what it dequantises to, rounded once.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import gguf
 import torch
+from safetensors import safe_open
 
 from runtime import settings
 from runtime.engine.backends.vllm_folder import write_folder
@@ -62,8 +64,18 @@ def hugging_face_folder(folder: Path) -> Path:
         unfinished = path.with_suffix(".part")
         unfinished.mkdir(parents=True, exist_ok=True)
         write_folder(open_model(MODEL), unfinished, torch.bfloat16)
+        _write_index(unfinished)
         unfinished.replace(path)
     return path
+
+
+def _write_index(folder: Path) -> None:
+    """Which file has which tensor: vLLM looks into all of them, transformers wants to be told."""
+    where: dict[str, str] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            where |= dict.fromkeys(tensors.keys(), file.name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
 
 
 def _convert(source: Path, target: Path, kind: str) -> None:
