@@ -283,6 +283,34 @@ def test_reference_values_that_want_something_else(
     assert _code(_verified(mock_world), tighten(_reference(mock_world))) == code
 
 
+def test_what_a_refusal_names(mock_world: MockWorld) -> None:
+    """The mock roots of either file by their digests' beginnings; the kinds of TEE that are accepted."""
+    verified, reference = _verified(mock_world), _reference(mock_world)
+    other = MockRoots(ark_sha256="ab" * 32, tdx_root_sha256="cd" * 32)
+    trusted = verified.roots.mock
+    assert trusted is not None
+    for changed, expected, got in (
+        (
+            replace(reference, mock=other),
+            ", ".join(f"{name} {value[:16]}" for name, value in other.values().items()),
+            ", ".join(f"{name} {value[:16]}" for name, value in trusted.values().items()),
+        ),
+        (replace(reference, snp=None, tdx=ANY_TD), "tdx", "snp"),
+    ):
+        with pytest.raises(Refused) as refusal:
+            appraise(verified, changed, now=NOW)
+        assert (refusal.value.expected, refusal.value.got) == (expected, got)
+
+
+@pytest.mark.parametrize("other", ["mock_world", "azure_world"])
+def test_values_for_several_kinds(td_world: MockWorld, other: str, request: pytest.FixtureRequest) -> None:
+    """Each kind of TEE is judged by its own table, whatever other tables there are."""
+    verified = verify_bundle(td_world.answer(NONCE), nonce=NONCE, roots=td_world.trust(), now=NOW)
+    more = _reference(request.getfixturevalue(other))
+    reference = replace(_reference(td_world), snp=more.snp, azure=more.azure)
+    assert appraise(verified, reference, now=NOW).tee == "tdx"
+
+
 def test_an_azure_vm_is_judged_by_both_tables(azure_world: MockWorld) -> None:
     """The hardware's values and the boot's; a guest on the hardware itself is another kind."""
     verified = verify_bundle(azure_world.answer(NONCE), nonce=NONCE, roots=azure_world.trust(), now=NOW)

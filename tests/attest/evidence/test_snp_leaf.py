@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -73,7 +76,8 @@ def test_integers_to_255(value: int, world: SnpWorld) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "160548656e6f", "0c0547656e6f61", "160547656e6f61ff", "160447656e00", "1680" + "41" * 128]
+    "text",
+    ["", "1600", "160548656e6f", "0c0547656e6f61", "160547656e6f61ff", "160447656e00", "1680" + "41" * 128],
 )
 def test_strings_have_one_form(text: str, world: SnpWorld) -> None:
     """IA5String, short form, printable."""
@@ -96,6 +100,36 @@ def test_other_lengths_of_hwid(size: int, world: SnpWorld) -> None:
     """64 raw or 66 wrapped; Turin's lengths do not pass for Genoa."""
     with pytest.raises(Malformed, match="hwID"):
         parse(world, world.extensions() | {"4": bytes(size)})
+
+
+def test_a_wrapped_hwid(world: SnpWorld) -> None:
+    """Newer certificates wrap it; in either form it is the same identity."""
+    wrapped = b"\x04\x40" + world.chip_id
+    assert parse(world, world.extensions() | {"4": wrapped}).hwid == world.chip_id
+    for other in (wrapped[:-1], wrapped + b"\x00"):
+        with pytest.raises(Malformed, match="hwID"):
+            parse(world, world.extensions() | {"4": other})
+
+
+def test_extensions_of_others(world: SnpWorld) -> None:
+    """Those of every certificate, and of nobody known, say nothing of the chip."""
+    signed = world.leaf_certificate(world.extensions())
+    key = ec.generate_private_key(ec.SECP384R1())
+    builder = x509.CertificateBuilder(
+        signed.issuer,
+        signed.subject,
+        key.public_key(),
+        signed.serial_number,
+        signed.not_valid_before_utc,
+        signed.not_valid_after_utc,
+    )
+    for extension in signed.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"anything")
+    certificate = builder.add_extension(unknown, critical=False).sign(key, hashes.SHA384())
+    leaf = SnpLeaf.parse(certificate, kind=world.kind, product=world.product)
+    assert leaf == parse(world, world.extensions())
 
 
 @pytest.mark.parametrize("header", ["0000", "043f", "0340", "0441"])
