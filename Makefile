@@ -12,7 +12,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 # Where a package index offers CUDA builds first, plain "torch" costs gigabytes; this is the CPU build's version.
 TORCH := torch==2.13.0
 
-.PHONY: help demo up test test-slow test-fast test-vllm bench-peers browser mutation fuzz check fix lock bench docs clean
+.PHONY: help demo up test test-slow test-fast test-vllm bench-engine bench-peers plots soak browser mutation fuzz check fix lock bench docs clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -116,10 +116,26 @@ docs: $(DEV_STAMP)  ## regenerate the generated documents
 bench: $(DEV_STAMP) $(MODEL)  ## every benchmark, JSON to build/bench
 	$(BIN)/python -m tests.bench.run
 
+bench-engine: $(DEV_STAMP) $(MODEL)  ## the engine: speed, memory, start, pace, adapters, prefixes, plans, to build/bench
+	$(BIN)/python -m tests.bench.run engine memory start flywheel lora prefix_trace scheduler
+
 PEERS_ARGS ?= --rounds 5
 bench-peers: $(DEV_STAMP) $(MODEL) $(VLLM)/.installed $(LLAMA_BENCH)  ## beside transformers, vLLM and llama.cpp (minutes)
 	@mkdir -p build/bench
 	$(BIN)/python -m tests.bench.bench_peers $(PEERS_ARGS) >build/bench/peers.json
+
+PLOTS := build/plots
+$(PLOTS)/.installed: requirements/plots.in
+	$(PYTHON) -m venv $(PLOTS)
+	$(PLOTS)/bin/python -m pip install --quiet -r requirements/plots.in
+	@touch $@
+
+plots: $(PLOTS)/.installed  ## draw build/bench/flywheel.json and lora.json into docs/assets
+	$(PLOTS)/bin/python tests/bench/plots.py
+
+SOAK_ARGS ?= --minutes 30
+soak: $(DEV_STAMP) $(MODEL)  ## real traces, 200 adapters, clients that hang up or are killed; figures to build/soak
+	$(BIN)/python -m tests.soak.run $(SOAK_ARGS)
 
 mutation: $(DEV_STAMP)  ## which changes to the verifiers no test notices, report to build/mutation
 	$(BIN)/python -m tests.mutation.run $(MUTATION_MODULES)

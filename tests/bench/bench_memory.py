@@ -1,6 +1,6 @@
 """What a serving engine takes in memory beside what it is meant to hold. Prints one JSON object.
 
-    python -m tests.bench.bench_memory [--kv-mb 256] [--adapters 16] [--modes bf16,int8,float32]
+    python -m tests.bench.bench_memory [--kv-mb 1024] [--adapters 16] [--modes bf16,int8,float32]
 
 Each weight mode runs in a process of its own: it opens the embedded model, lays it out, checks itself,
 loads adapters, and reads prompts until every page of the cache has been written. Then
@@ -79,12 +79,12 @@ def child(mode: Any, kv_bytes: int, adapters: int, threads: int) -> dict[str, fl
         shape = BaseShape.of(opened.architecture)
         tables = LoraTables(shape, adapters, activation_dtype(mode, torch.device("cpu")))
         store = AdapterStore(tables, base_model_digest=opened.base_model_digest, budget_bytes=BUDGET)
-        folders = Folders(shape, Path(folder))
-        digests = [store.register_folder(folders.make(index), tenant=TENANT) for index in range(adapters)]
         settings = EngineSettings(mode, kv_bytes=kv_bytes, threads=threads)
         engine = ChunkedEngine(opened, settings, adapters=(store, LoraBatches(tables)))
         del opened
         ready = status_bytes("VmHWM")
+        folders = Folders(shape, Path(folder))
+        digests = [store.register_folder(folders.make(index), tenant=TENANT) for index in range(adapters)]
         positions = page_figures(engine).capacity * settings.page_size
         asyncio.run(fill(engine, digests, positions))
         held, pages = store.stats(), page_figures(engine)
@@ -109,7 +109,7 @@ def child(mode: Any, kv_bytes: int, adapters: int, threads: int) -> dict[str, fl
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kv-mb", type=int, default=256)
+    parser.add_argument("--kv-mb", type=int, default=1024)
     parser.add_argument("--adapters", type=int, default=16)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--modes", default="bf16,int8,float32")

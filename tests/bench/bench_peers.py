@@ -4,7 +4,7 @@ Run: make bench-peers (which installs the peers), or python -m tests.bench.bench
 
 Each peer runs in a process of its own, in its own environment, on the same weights and the same threads, by
 the settings that are its best here. They take turns within a round, and all but one stand still; medians over
-the rounds are compared. Prompts are of 128 tokens, each stream gets 32 more, and the rate is taken while all
+the rounds are compared. Prompts are of 64 tokens, each stream gets 32 more, and the rate is taken while all
 streams decode. ``--resume`` adds rounds to those of an earlier run with the same peers. On a machine that is
 not one's own, ``--by-turns`` lets each peer wait for a line on standard input before it takes its turn (the
 line ``end`` ends the run); and a figure does not count, and is taken again, if other programs had more than
@@ -37,7 +37,7 @@ ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "build" / "peers"
 DRIVERS: Final = Path(__file__).parent / "peers"
 TEXT: Final = ROOT / "docs" / "explanation" / "architecture.md"
-PROMPT, TOKENS, LONG, STREAMS = 128, 32, 1024, (1, 8, 32)
+PROMPT, TOKENS, LONG, STREAMS = 64, 32, 1024, (1, 8, 32)
 TRIES: Final = 2
 COMPARED: Final = 8
 """Tokens of each of 8 streams that are compared with transformers' in float32."""
