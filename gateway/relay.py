@@ -208,4 +208,5 @@ class Relay:
             is_mock=runtime.is_mock,
             region=statement.region,
             model=model,
+            practices=frozenset({"embed"}) if embeds else frozenset(),
         )

@@ -237,14 +237,24 @@ class CompletionRequest(_Sampling):
         | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
     )
     logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None = None
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
-    echo: Literal[False] | None = None
+    echo: bool | None = None
+    prompt_logprobs_from: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=MAX_TOKENS,
+            description="Position of the first prompt token whose log-probability echo reports; what comes "
+            "before may be found in the prefix cache. Not in the OpenAI API.",
+        ),
+    ] = 1
     suffix: Literal[""] | None = None
 
     @property
     def token_limit(self) -> int:
-        """At most this many tokens per answer."""
-        return self.max_tokens or COMPLETION_DEFAULT_TOKENS
+        """At most this many tokens per answer; 0 is the prompt alone."""
+        return COMPLETION_DEFAULT_TOKENS if self.max_tokens is None else self.max_tokens
 
     @property
     def alternatives(self) -> int | None:
@@ -259,6 +269,16 @@ class CompletionRequest(_Sampling):
         if isinstance(self.prompt[0], int):
             return [self.prompt]
         return self.prompt
+
+    @model_validator(mode="after")
+    def _check_echo(self) -> Self:
+        if self.max_tokens == 0 and not self.echo:
+            raise PydanticCustomError("rule", "max_tokens 0 is only allowed when echo is true")
+        if self.echo and self.stream:
+            raise PydanticCustomError("rule", "echo is only allowed when stream is false")
+        if self.prompt_logprobs_from != 1 and (not self.echo or self.logprobs is None):
+            raise PydanticCustomError("rule", "prompt_logprobs_from is only allowed with echo and logprobs")
+        return self
 
     @model_validator(mode="after")
     def _check_counts(self) -> Self:
@@ -321,7 +341,7 @@ REQUESTS: Final[Mapping[str, type[ChatRequest | CompletionRequest | EmbeddingsRe
 
 UNSUPPORTED: Final = frozenset(
     {
-        *("audio", "best_of", "echo", "function_call", "functions", "logit_bias", "modalities", "moderation"),
+        *("audio", "best_of", "function_call", "functions", "logit_bias", "modalities", "moderation"),
         *("prediction", "prompt_cache_options", "store", "suffix", "web_search_options"),
     }
 )

@@ -62,11 +62,14 @@ class ChatLogprobs(_Answer):
 
 
 class CompletionLogprobs(_Answer):
-    """Log-probabilities of a plain completion's tokens."""
+    """Log-probabilities of a plain completion's tokens, those of an echoed prompt before them.
+
+    The first token of a prompt follows nothing, so it has none (null).
+    """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
     text_offset: list[int]
 
 

@@ -35,9 +35,10 @@ class Root:
 ROOTS = (
     Root(
         "The serving enclave",
-        "Sees prompts and answers in the clear. What it loads lazily, engine and model readers, is counted.",
+        "Sees prompts and answers in the clear. What it loads lazily, engine, embeddings and model readers, is counted.",
         (
             "runtime.serve",
+            "runtime.embed.embedder",
             "runtime.engine.chunked",
             "runtime.guide.guides",
             "runtime.model.loaded",

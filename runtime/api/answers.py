@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from attest.protocol.openai import StreamOptions
 from runtime.api.exchange import Exchange
-from runtime.api.generation import Piece
+from runtime.api.generation import Echo, Piece
 from runtime.api.logprobs import CompletionLogprobs, chat_entry
 from runtime.api.served import ServedModel
 from runtime.api.tool_calls import CallDelta
@@ -214,19 +214,24 @@ class CompletionWriter:
         return self._head.document(self.kind, choices, exchange)
 
     def _choice(self, index: int, pieces: list[Piece]) -> dict[str, Any]:
+        echo = pieces[0].echo
         return {
             "index": index,
-            "text": _text(pieces),
-            "logprobs": self._entries(index, _outputs(pieces)),
+            "text": ("" if echo is None else echo.text) + _text(pieces),
+            "logprobs": self._entries(index, echo, _outputs(pieces)),
             "finish_reason": pieces[-1].finish_reason,
         }
 
-    def _entries(self, index: int, outputs: list[TokenOutput]) -> dict[str, Any] | None:
+    def _entries(self, index: int, echo: Echo | None, outputs: list[TokenOutput]) -> dict[str, Any] | None:
         if self._alternatives is None:
             return None
         if index not in self._logprobs:
             self._logprobs[index] = CompletionLogprobs(self._served.tokenizer, self._alternatives)
-        return self._logprobs[index].of(outputs)
+        logprobs = self._logprobs[index]
+        if echo is None:
+            return logprobs.of(outputs)
+        prompt, answer = logprobs.of_prompt(echo.token_ids, echo.scored), logprobs.of(outputs)
+        return {name: prompt[name] and prompt[name] + answer[name] for name in prompt}
 
 
 def _by_choice(pieces: Iterable[Piece]) -> list[tuple[int, list[Piece]]]:

@@ -18,12 +18,32 @@ from runtime.api.exchange import Exchange
 from runtime.api.served import CompiledForm, ServedModel
 from runtime.api.text_stream import TextStream
 from runtime.api.tool_calls import CallDelta, CallReader
-from runtime.engine.base import FinishReason, GenerateRequest, SamplingParams, TokenOutput
+from runtime.engine.base import FinishReason, GenerateRequest, PromptLogprobs, SamplingParams, TokenOutput
 
 _QUEUED_PIECES = 64
 """Pieces of all choices that may wait for a slow reader before the engines' generators wait too."""
 
 Ending = FinishReason | Literal["tool_calls"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Echo:
+    """A prompt to be shown before its answer.
+
+    Args:
+        text: as it was sent; where tokens were sent, what they say.
+        token_ids: the prompt.
+        alone: nothing is to follow.
+        scored: what the model thinks of the prompt's last tokens; empty unless asked for.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    alone: bool
+    scored: PromptLogprobs = ()
+
+    def __repr__(self) -> str:
+        return f"Echo({len(self.token_ids)} tokens)"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -36,6 +56,7 @@ class Piece:
         output: the token, for its log-probabilities; None if it has no place among them (end of sequence).
         finish_reason: None while the choice goes on.
         calls: what was added to calls of functions.
+        echo: the prompt that the choice begins with; with its first piece only, and if it was asked for.
     """
 
     index: int
@@ -43,6 +64,7 @@ class Piece:
     output: TokenOutput | None
     finish_reason: Ending | None
     calls: Sequence[CallDelta] = ()
+    echo: Echo | None = None
 
     def __repr__(self) -> str:
         return f"Piece({self.index}, {len(self.text)} characters, {self.finish_reason})"
@@ -56,6 +78,7 @@ class Plan:
     request: GenerateRequest
     stops: tuple[str, ...]
     functions: frozenset[str] = frozenset()
+    echo: Echo | None = None
 
     def __repr__(self) -> str:
         return f"Plan({self.index}, {self.request!r})"
@@ -86,7 +109,8 @@ def plans(
         ApiError: ``context_length_exceeded``, with the numbers.
     """
     result: list[Plan] = []
-    for prompt in prompts:
+    for place, prompt in enumerate(prompts):
+        echo = _echo(request, place, prompt, served)
         params = _sampling(request, len(prompt), served.engine.info.context_length)
         exchange.prompt_tokens += len(prompt)
         for _ in range(request.choices):
@@ -102,7 +126,7 @@ def plans(
                 guide=None if form is None else form.guide(),
                 adapter_digest=served.adapter_digest,
             )
-            result.append(Plan(index, generate, request.stops, functions))
+            result.append(Plan(index, generate, request.stops, functions, echo))
     return result
 
 
@@ -117,7 +141,32 @@ def run(plans: Sequence[Plan], served: ServedModel, exchange: Exchange) -> Async
     return _merged([_run_one(plan, served, exchange) for plan in plans])
 
 
+def _echo(
+    request: ChatRequest | CompletionRequest, place: int, prompt: Sequence[int], served: ServedModel
+) -> Echo | None:
+    if isinstance(request, ChatRequest) or not request.echo:
+        return None
+    sent = request.prompts[place]
+    text = sent if isinstance(sent, str) else served.tokenizer.decode(sent, skip_special_tokens=False)
+    return Echo(text, tuple(prompt), alone=request.token_limit == 0)
+
+
+async def _echo_alone(
+    plan: Plan, echo: Echo, served: ServedModel, exchange: Exchange
+) -> AsyncGenerator[Piece]:
+    """The prompt is read and scored with the first token after it, which nobody asked for."""
+    async with aclosing(served.engine.generate(plan.request)) as outputs:
+        first = await anext(outputs)
+    exchange.finished("length")
+    yield Piece(plan.index, "", None, "length", echo=replace(echo, scored=first.prompt_logprobs or ()))
+
+
 async def _run_one(plan: Plan, served: ServedModel, exchange: Exchange) -> AsyncGenerator[Piece]:
+    echo = plan.echo
+    if echo is not None and echo.alone:
+        async for piece in _echo_alone(plan, echo, served, exchange):
+            yield piece
+        return
     hidden = served.tokenizer.eos_ids
     stream = TextStream(served.new_decoder(), plan.stops, hidden)
     reader = CallReader(plan.functions) if plan.functions else None
@@ -135,7 +184,11 @@ async def _run_one(plan: Plan, served: ServedModel, exchange: Exchange) -> Async
                     reason = "tool_calls"
             if reason is not None:
                 exchange.finished(reason)
-            yield Piece(plan.index, text, None if output.token_id in hidden else output, reason, calls)
+            if echo is not None and output.prompt_logprobs is not None:
+                echo = replace(echo, scored=output.prompt_logprobs)
+            shown = None if output.token_id in hidden else output
+            yield Piece(plan.index, text, shown, reason, calls, echo)
+            echo = None
             if stream.stopped:
                 return
 
@@ -174,9 +227,10 @@ def _sampling(request: ChatRequest | CompletionRequest, prompt: int, context: in
     param = "messages" if isinstance(request, ChatRequest) else "prompt"
     room, limit = context - prompt, request.token_limit
     if room < (limit or 1):
-        raise context_exceeded(context, prompt, limit, param)
+        raise context_exceeded(context, prompt, limit or None, param)
+    scoring = isinstance(request, CompletionRequest) and bool(request.echo)
     return SamplingParams(
-        max_tokens=limit or room,
+        max_tokens=room if limit is None else max(limit, 1),
         temperature=1.0 if request.temperature is None else request.temperature,
         top_p=1.0 if request.top_p is None else request.top_p,
         top_k=request.top_k,
@@ -186,4 +240,6 @@ def _sampling(request: ChatRequest | CompletionRequest, prompt: int, context: in
         frequency_penalty=request.frequency_penalty or 0.0,
         logprobs=request.alternatives,
         ignore_eos=request.ignore_eos,
+        prompt_logprobs=request.alternatives if scoring else None,
+        prompt_logprobs_from=request.prompt_logprobs_from if isinstance(request, CompletionRequest) else 1,
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from runtime.api.served import Tokenizer
-from runtime.engine.base import TokenOutput
+from runtime.engine.base import PromptLogprobs, TokenOutput, TopLogprobs
 
 _REPLACEMENT = "\ufffd"
 
@@ -39,24 +40,52 @@ class CompletionLogprobs:
         self._alternatives = alternatives
         self._offset = 0
 
-    def of(self, outputs: list[TokenOutput]) -> dict[str, Any]:
+    def of(self, outputs: Sequence[TokenOutput]) -> dict[str, Any]:
         """The object for the next tokens; offsets count characters of this choice's text so far."""
-        tokens = [_text(output.token_id, self._tokenizer) for output in outputs]
+        return self._object(
+            [output.token_id for output in outputs],
+            [output.logprob or 0.0 for output in outputs],
+            [output.top_logprobs or () for output in outputs],
+        )
+
+    def of_prompt(self, token_ids: Sequence[int], scored: PromptLogprobs) -> dict[str, Any]:
+        """The object for the prompt that an answer begins with.
+
+        Args:
+            token_ids: of the prompt.
+            scored: of its last tokens; those before have no log-probability, the first never has.
+        """
+        unscored = [None] * (len(token_ids) - len(scored))
+        return self._object(
+            token_ids,
+            [*unscored, *(logprob for logprob, _ in scored)],
+            [*unscored, *(alternatives for _, alternatives in scored)],
+        )
+
+    def _object(
+        self,
+        token_ids: Sequence[int],
+        logprobs: Sequence[float | None],
+        alternatives: Sequence[TopLogprobs | None],
+    ) -> dict[str, Any]:
+        tokens = [_text(token_id, self._tokenizer) for token_id in token_ids]
         offsets = []
         for token in tokens:
             offsets.append(self._offset)
             self._offset += len(token)
         return {
             "tokens": tokens,
-            "token_logprobs": [output.logprob or 0.0 for output in outputs],
-            "top_logprobs": [self._tops(output) for output in outputs] if self._alternatives else None,
+            "token_logprobs": list(logprobs),
+            "top_logprobs": [self._tops(each) for each in alternatives] if self._alternatives else None,
             "text_offset": offsets,
         }
 
-    def _tops(self, output: TokenOutput) -> dict[str, float]:
+    def _tops(self, alternatives: TopLogprobs | None) -> dict[str, float] | None:
         """Tokens of the same text share a key: the likelier one, which comes first, keeps it."""
+        if alternatives is None:
+            return None
         tops: dict[str, float] = {}
-        for token_id, logprob in output.top_logprobs or ():
+        for token_id, logprob in alternatives:
             tops.setdefault(_text(token_id, self._tokenizer), logprob)
         return tops
 

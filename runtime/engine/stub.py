@@ -121,6 +121,11 @@ class StubEngine:
             output = replace(
                 output, logprob=0.0, top_logprobs=((token_id, 0.0),) * min(1, request.params.logprobs)
             )
+        count = request.params.prompt_logprobs
+        if count is not None and index == 0:
+            reported = request.prompt_token_ids[request.params.prompt_logprobs_from :]
+            scored = tuple((0.0, ((token, 0.0),) * min(1, count)) for token in reported)
+            output = replace(output, prompt_logprobs=scored)
         if index < total - 1:
             return output
         return replace(output, finish_reason="length" if total == request.params.max_tokens else "stop")

@@ -14,6 +14,8 @@ from attest.mock.vendor import MockVendor
 from attest.protocol import paths
 from attest.refusal import Refused
 from gateway.upstream.transport import AsyncSealedTransport, Provenance
+from policies.header import format_header
+from policies.labels import Label
 from runtime import settings
 from runtime.embed.embedder import Embedder, load_embedder
 from runtime.model.store import stored_model
@@ -111,6 +113,17 @@ async def test_an_embedding_model_that_nobody_accepted_gets_no_text(
         "runtime_refused",
         "embedding-model-not-accepted",
     )
+
+
+async def test_data_that_may_not_be_embedded_is_not(gateway: RunningGateway) -> None:
+    """By the policies that ship; the same label lets it be read and answered."""
+    label = {paths.LABEL_HEADER: format_header(Label(flags=frozenset({"no-embed"})))}
+    async with stock(gateway) as client:
+        with pytest.raises(openai.PermissionDeniedError) as denied:
+            await client.embeddings.create(model="minilm", input=TEXTS, extra_headers=label)
+        answer = await client.completions.create(model=MODEL, prompt="a", max_tokens=40, extra_headers=label)
+    assert denied.value.code == "policy_denied"
+    assert answer.choices[0].text
 
 
 async def test_errors_reach_the_stock_client(gateway: RunningGateway) -> None:

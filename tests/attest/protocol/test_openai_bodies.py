@@ -124,7 +124,13 @@ def test_refusals_name_the_parameter(members: dict[str, Any], code: str, param: 
 
 @pytest.mark.parametrize(
     "members",
-    [{"best_of": 2}, {"echo": True}, {"suffix": "x"}, {"prompt": ["a"] * 9, "n": 2}, {"prompt": []}],
+    [
+        {"best_of": 2},
+        {"echo": True, "stream": True},
+        {"suffix": "x"},
+        {"prompt": ["a"] * 9, "n": 2},
+        {"prompt": []},
+    ],
 )
 def test_completions_refuse_what_they_do_not_do(members: dict[str, Any]) -> None:
     with pytest.raises(InvalidBody):
