@@ -62,18 +62,20 @@ def folder_in_memory(opened: OpenModel, dtype: torch.dtype) -> Iterator[Path]:
 def remove_abandoned() -> None:
     """Remove the folders of processes of this user that are no more."""
     for folder in MEMORY.glob(f"{PREFIX}*"):
-        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        if folder.is_symlink():
             continue
         try:
+            if folder.stat().st_uid != os.getuid():
+                continue
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            continue  # it is just being made
+        except OSError:
+            continue  # it is just being made, or removed
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             continue
         else:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # its owner may be removing it too
         finally:
             os.close(lock)
 
