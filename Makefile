@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 export SEALGATE_HOME ?= $(CURDIR)/.sealgate
 
 MODEL := $(SEALGATE_HOME)/models/smollm2/model.json
+EMBEDDING_MODEL := $(SEALGATE_HOME)/models/minilm/model.json
 RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEMO_STAMP := $(VENV)/.demo-installed
 DEV_STAMP := $(VENV)/.dev-installed
@@ -40,6 +41,9 @@ $(DEV_STAMP): $(RUNTIME_STAMP) requirements/dev.txt requirements/reference.txt
 $(MODEL): $(RUNTIME_STAMP)
 	$(BIN)/sealgate model pull smollm2
 
+$(EMBEDDING_MODEL): $(RUNTIME_STAMP)
+	$(BIN)/sealgate model pull minilm
+
 TEE ?= snp
 GPUS ?= 1
 demo: $(DEMO_STAMP) $(MODEL)  ## an answer through an attested runtime, then liars refused (TEE=tdx GPUS=8)
@@ -49,10 +53,10 @@ up: $(RUNTIME_STAMP) $(MODEL)  ## runtime (mock TEE) and gateway in this termina
 	@$(BIN)/sealgate up
 
 # Two processes; a file's tests stay in one, so that what they share is made once.
-test: $(DEV_STAMP) $(MODEL)  ## the default suite
+test: $(DEV_STAMP) $(MODEL) $(EMBEDDING_MODEL)  ## the default suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: $(DEV_STAMP) $(MODEL)  ## the tests that take minutes
+test-slow: $(DEV_STAMP) $(MODEL) $(EMBEDDING_MODEL)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
 test-fast: $(DEV_STAMP)  ## the tests that need neither the model nor minutes

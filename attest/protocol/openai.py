@@ -331,12 +331,50 @@ class EmbeddingsRequest(Body):
         return None
 
 
+class TokenizeRequest(Body):
+    """``POST /v1/tokenize``: not in the OpenAI API; members as vLLM's ``/tokenize`` names them."""
+
+    model: Name
+    prompt: str | None = None
+    messages: (
+        Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)] | None
+    ) = None
+    tools: Tools | None = None
+
+    @property
+    def chat(self) -> ChatRequest | None:
+        """The conversation whose prompt is counted; None if it is a plain text."""
+        if self.messages is None:
+            return None
+        return ChatRequest(model=self.model, messages=self.messages, tools=self.tools)
+
+    @property
+    def stream(self) -> bool:
+        """Always whole."""
+        return False
+
+    @property
+    def token_limit(self) -> int | None:
+        """Nothing is generated."""
+        return None
+
+    @model_validator(mode="after")
+    def _check_one(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise PydanticCustomError("rule", "either prompt or messages is required, and not both")
+        if self.tools is not None and self.messages is None:
+            raise PydanticCustomError("rule", "tools is only allowed with messages")
+        forms.check_tools(self.tools or [], None)
+        return self
+
+
 Request = TypeVar("Request", bound=Body)
 
-REQUESTS: Final[Mapping[str, type[ChatRequest | CompletionRequest | EmbeddingsRequest]]] = {
+REQUESTS: Final[Mapping[str, type[ChatRequest | CompletionRequest | EmbeddingsRequest | TokenizeRequest]]] = {
     paths.CHAT_PATH: ChatRequest,
     paths.COMPLETIONS_PATH: CompletionRequest,
     paths.EMBEDDINGS_PATH: EmbeddingsRequest,
+    paths.TOKENIZE_PATH: TokenizeRequest,
 }
 
 UNSUPPORTED: Final = frozenset(
@@ -400,7 +438,7 @@ def _last(location: tuple[int | str, ...], names: Container[str]) -> str | None:
 
 
 _OWN: Final = (
-    *(ChatRequest, CompletionRequest, EmbeddingsRequest),
+    *(ChatRequest, CompletionRequest, EmbeddingsRequest, TokenizeRequest),
     *(Message, TextPart, StreamOptions, ResponseFormat, StructuredOutputs),
     *(forms.JsonSchema, forms.Tool, forms.Function, forms.ToolCall, forms.CalledFunction),
 )

@@ -210,6 +210,14 @@ class EmbeddingsAnswer(_Answer):
     usage: EmbeddingsUsage
 
 
+class TokenizeAnswer(_Answer):
+    """``POST /v1/tokenize``: the prompt's tokens, and how many the model can hold."""
+
+    tokens: list[int]
+    count: int
+    max_model_len: int
+
+
 class ModelEntry(_Answer):
     """One model, or an adapter of its ``parent``; the digests say which weights the name stands for.
 

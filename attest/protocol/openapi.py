@@ -12,13 +12,14 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from attest.protocol import paths
-from attest.protocol.openai import ChatRequest, CompletionRequest, EmbeddingsRequest
+from attest.protocol.openai import ChatRequest, CompletionRequest, EmbeddingsRequest, TokenizeRequest
 from attest.protocol.openai_answers import (
     ChatAnswer,
     CompletionAnswer,
     EmbeddingsAnswer,
     ErrorAnswer,
     ModelList,
+    TokenizeAnswer,
 )
 
 _REFERENCE: Final = "#/components/schemas/{model}"
@@ -52,8 +53,11 @@ def document(
         further_paths: OpenAPI path items of further routes.
         api_keys: the OpenAI-shaped routes want a bearer key.
     """
-    requests: list[type[BaseModel]] = [ChatRequest, CompletionRequest, EmbeddingsRequest]
-    answers: list[type[BaseModel]] = [ChatAnswer, CompletionAnswer, EmbeddingsAnswer, ModelList, ErrorAnswer]
+    requests: list[type[BaseModel]] = [ChatRequest, CompletionRequest, EmbeddingsRequest, TokenizeRequest]
+    answers: list[type[BaseModel]] = [
+        *(ChatAnswer, CompletionAnswer, EmbeddingsAnswer, TokenizeAnswer),
+        *(ModelList, ErrorAnswer),
+    ]
     _, definitions = models_json_schema(
         [(model, "validation") for model in requests] + [(model, "serialization") for model in answers],
         ref_template=_REFERENCE,
@@ -83,6 +87,9 @@ def document(
             },
             paths.EMBEDDINGS_PATH: {
                 "post": _operation("embed", EmbeddingsRequest, EmbeddingsAnswer, failures) | security
+            },
+            paths.TOKENIZE_PATH: {
+                "post": _operation("tokenize", TokenizeRequest, TokenizeAnswer, failures) | security
             },
             **(further_paths or {}),
         },

@@ -24,6 +24,7 @@ MODELS_PATH: Final = "/v1/models"
 CHAT_PATH: Final = "/v1/chat/completions"
 COMPLETIONS_PATH: Final = "/v1/completions"
 EMBEDDINGS_PATH: Final = "/v1/embeddings"
+TOKENIZE_PATH: Final = "/v1/tokenize"
 
 # --- media types -----------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ class Root:
 ROOTS = (
     Root(
         "The serving enclave",
-        "Sees prompts and answers in the clear. What it loads lazily, engine, embeddings and model readers, is counted.",
+        "Sees prompts and answers in the clear. What it loads lazily, engines and model readers, is counted.",
         (
             "runtime.serve",
             "runtime.embed.embedder",

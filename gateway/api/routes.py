@@ -1,7 +1,7 @@
 """The OpenAI-compatible API that applications see, and the gateway's own routes.
 
-Through the relay go ``/v1/chat/completions``, ``/v1/completions``, ``/v1/embeddings``, ``/v1/models`` and
-``/v1/models/{id}``.
+Through the relay go ``/v1/chat/completions``, ``/v1/completions``, ``/v1/embeddings``, ``/v1/tokenize``,
+``/v1/models`` and ``/v1/models/{id}``.
 ``/sealgate/verdict`` says what the gateway believes of its runtime, and why. All of these want an API key.
 ``/healthz``, ``/metrics`` and ``/openapi.json`` want none, and hold no content.
 """
@@ -68,6 +68,7 @@ class Api:
                 Route(paths.CHAT_PATH, relayed, methods=["POST"]),
                 Route(paths.COMPLETIONS_PATH, relayed, methods=["POST"]),
                 Route(paths.EMBEDDINGS_PATH, relayed, methods=["POST"]),
+                Route(paths.TOKENIZE_PATH, relayed, methods=["POST"]),
                 Route(paths.MODELS_PATH, relayed, methods=["GET"]),
                 Route(f"{paths.MODELS_PATH}/{{model:path}}", relayed, methods=["GET"]),
                 Route(VERDICT_PATH, self._answering(self._verdict), methods=["GET"]),

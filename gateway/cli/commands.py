@@ -311,8 +311,7 @@ def runtime(context: typer.Context) -> None:
     if context.args[:1] == ["top"]:
         code = runtime_views(args=context.args[1:], prog_name="sealgate runtime top", standalone_mode=False)
         raise typer.Exit(code if isinstance(code, int) else 0)  # 130 where it was interrupted
-    else:
-        become_runtime("serve", *context.args)
+    become_runtime("serve", *context.args)
 
 
 @runtime_views.command()

@@ -33,6 +33,15 @@ class Embeddings:
         """What it is asked for by."""
         return self._embedder.name
 
+    @property
+    def context_length(self) -> int:
+        """Tokens of the longest text."""
+        return self._embedder.context_length
+
+    async def tokens(self, text: str) -> list[int]:
+        """What a text is to the model."""
+        return await self._prompts.of_text(text)
+
     async def answer(self, request: EmbeddingsRequest, exchange: Exchange) -> bytes:
         """The document; notes on the exchange what ran, and counts.
 

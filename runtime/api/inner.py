@@ -2,7 +2,7 @@
 
     GET  /v1/models, /v1/models/{name}
     POST /v1/chat/completions, /v1/completions      whole or streamed
-    POST /v1/embeddings
+    POST /v1/embeddings, /v1/tokenize
 
 An ordinary ASGI app, written without a framework: a few routes, and every function between a token and the
 seal is paid for per token. It answers only requests that carry an ``Exchange``. An error that happens before
@@ -22,7 +22,13 @@ from importlib.metadata import version
 from starlette.types import Message, Receive, Scope, Send
 
 from attest.protocol import openai, openapi, paths
-from attest.protocol.openai import ChatRequest, CompletionRequest, EmbeddingsRequest, InvalidBody
+from attest.protocol.openai import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingsRequest,
+    InvalidBody,
+    TokenizeRequest,
+)
 from runtime.api import forms, generation
 from runtime.api.answers import DONE, ChatWriter, CompletionWriter, Writer, error_event, to_json
 from runtime.api.asgi import BodyTooLarge, ClientGone, header, read_body, respond
@@ -91,6 +97,9 @@ class InnerApp:
         elif path == paths.EMBEDDINGS_PATH:
             _require_method(method, "POST")
             await self._embed(await self._body(scope, receive, EmbeddingsRequest), send, exchange)
+        elif path == paths.TOKENIZE_PATH:
+            _require_method(method, "POST")
+            await self._tokenize(await self._body(scope, receive, TokenizeRequest), send)
         elif path == paths.OPENAPI_PATH:
             _require_method(method, "GET")
             document = openapi.document("Sealgate runtime, inner API", version=version("sealgate"))
@@ -146,6 +155,20 @@ class InnerApp:
         if embeddings is None or request.model != embeddings.model:
             raise self._models.makes_no_embeddings()
         await respond(send, HTTPStatus.OK, await embeddings.answer(request, exchange), paths.MEDIA_JSON)
+
+    async def _tokenize(self, request: TokenizeRequest, send: Send) -> None:
+        tokens, context = await self._tokens(request)
+        document = {"tokens": tokens, "count": len(tokens), "max_model_len": context}
+        await respond(send, HTTPStatus.OK, to_json(document).encode(), paths.MEDIA_JSON)
+
+    async def _tokens(self, request: TokenizeRequest) -> tuple[list[int], int]:
+        """The tokens that the model asked for would read, and how many it can hold."""
+        embeddings, text, chat = self._embeddings, request.prompt, request.chat
+        if embeddings is not None and request.model == embeddings.model and text is not None:
+            return await embeddings.tokens(text), embeddings.context_length
+        served = await self._models.choose(request.model)
+        tokens = await (self._prompts.of_text(text or "") if chat is None else self._prompts.of_chat(chat))
+        return tokens, served.engine.info.context_length
 
     async def _generate(
         self,

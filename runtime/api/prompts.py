@@ -64,6 +64,10 @@ class Prompts:
             raise ApiError(HTTPStatus.BAD_REQUEST, "invalid_value", "The prompt is empty.", "prompt")
         return prompts
 
+    async def of_text(self, text: str) -> list[int]:
+        """The prompt that a text is, which may be empty."""
+        return (await self._plain([text], "prompt"))[0]
+
     async def of_inputs(self, request: EmbeddingsRequest) -> list[list[int]]:
         """The texts to embed, in order; what comes as tokens is taken as it is.
 

@@ -126,6 +126,16 @@ async def test_data_that_may_not_be_embedded_is_not(gateway: RunningGateway) -> 
     assert answer.choices[0].text
 
 
+async def test_tokens_are_counted_as_the_answer_will_count_them(gateway: RunningGateway) -> None:
+    async with stock(gateway) as client:
+        counted = await client.post(
+            "/tokenize", body={"model": "minilm", "prompt": TEXTS[0]}, cast_to=dict[str, object]
+        )
+        answer = await client.embeddings.create(model="minilm", input=TEXTS[0])
+    assert counted["count"] == answer.usage.prompt_tokens == len(counted["tokens"])  # type: ignore[arg-type]  # a list
+    assert counted["max_model_len"] == 256
+
+
 async def test_errors_reach_the_stock_client(gateway: RunningGateway) -> None:
     async with stock(gateway) as client:
         with pytest.raises(openai.BadRequestError) as long:

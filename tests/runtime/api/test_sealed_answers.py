@@ -243,7 +243,8 @@ async def test_models(client: SealingClient) -> None:
 async def test_the_inner_api_describes_itself(client: SealingClient) -> None:
     document = (await client.call("GET", paths.OPENAPI_PATH)).json()
     assert set(document["paths"]) == {
-        *(paths.MODELS_PATH, paths.CHAT_PATH, paths.COMPLETIONS_PATH, paths.EMBEDDINGS_PATH)
+        *(paths.MODELS_PATH, paths.CHAT_PATH, paths.COMPLETIONS_PATH, paths.EMBEDDINGS_PATH),
+        paths.TOKENIZE_PATH,
     }
 
 
