@@ -10,6 +10,8 @@ tenant's activations outlive the page's use.
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Sequence
 
 import torch
@@ -39,7 +41,7 @@ class PagedCache:
         self._heads = 2 * architecture.kv_heads
         width = architecture.head_dim
         shape = (architecture.layers, pages, self._heads, page_size, width)
-        self._pool = torch.zeros(shape, dtype=dtype, device=device)  # memory is taken as pages are first used
+        self._pool = _zeros(shape, dtype, device)
         self._slots = tuple(layer.view(-1, width) for layer in self._pool)
         self._runs = tuple(layer.view(-1, page_size * width) for layer in self._pool)
         self._gathered = torch.empty(0, dtype=dtype, device=device)
@@ -79,6 +81,14 @@ class PagedCache:
                 self._gathered = runs.new_empty(size)
         block = self._gathered[:size].view(len(rows), -1)
         return torch.index_select(runs, 0, rows, out=block).view(*shape)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros whose memory is taken as each part is first used: torch's own write all of it."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    return torch.frombuffer(memory, dtype=dtype).view(shape)
 
 
 def page_bytes(architecture: Architecture, page_size: int, dtype: torch.dtype) -> int:
