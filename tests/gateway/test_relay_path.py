@@ -221,7 +221,8 @@ async def test_a_body_without_an_announced_length_is_bounded_as_it_comes(
 @pytest.mark.parametrize(
     ("method", "path", "code"),
     [
-        ("GET", "/v1/embeddings", "route_not_found"),
+        ("GET", "/v1/audio/speech", "route_not_found"),
+        ("GET", paths.EMBEDDINGS_PATH, "method_not_allowed"),
         ("GET", "/v1/chat/completions/", "route_not_found"),
         ("GET", "/v1/models/" + "x" * 300, "route_not_found"),
         ("DELETE", paths.CHAT_PATH, "method_not_allowed"),
