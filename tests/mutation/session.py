@@ -73,6 +73,7 @@ class MutationSession:
         self._ways: list[dict[str, tuple[int, ...]]] = []
         self._fixtures: set[str] = set()
         self._items: list[pytest.Item] = []
+        self._caches: tuple[Any, ...] = ()
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Instead of pytest's own loop."""
@@ -81,6 +82,7 @@ class MutationSession:
             _do_not_shrink(item)
         self._baseline(session)
         gc.collect()
+        self._caches = caches_of("attest.")  # what is frozen is found no more
         gc.freeze()  # so that children share what they only read
         for path in self._modules:
             self._module(path, session)
@@ -149,7 +151,6 @@ class MutationSession:
         return call
 
     def _module(self, path: Path, session: pytest.Session) -> None:
-        caches = caches_of("attest.")
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         module = importlib.import_module(name)
         source = self._sources[path]
@@ -165,7 +166,7 @@ class MutationSession:
             if wanted is not None and (mutant.line, mutant.function, mutant.label) not in wanted:
                 continue
             tests = self._tests(str(path), mutant)
-            outcome = self._judge(Mutated(module, tree, mutant, caches), tests, session)
+            outcome = self._judge(Mutated(module, tree, mutant, self._caches), tests, session)
             outcomes.append(
                 {
                     "line": mutant.line,

@@ -10,6 +10,7 @@ from attest.checks import CheckList, Outcome
 from attest.digest import sha256_digest
 from attest.judge.runtime import judge_keyset, judge_statement
 from attest.mock.world import MockWorld
+from attest.refusal import Refused
 from tests.simulators.mock_runtime import FAR, NONCE, NOW
 
 CONTRACT = sha256_digest(b"contract")
@@ -51,3 +52,15 @@ def test_the_row_of_a_self_check(mock_world: MockWorld, asked: bool) -> None:
     row = list(checks)[-1]
     assert (row.name, row.clause, row.got) == ("self-check", clause, CONTRACT)
     assert row.outcome is (Outcome.PASSED if asked else Outcome.NOTED)
+
+
+def test_an_embedding_model_that_nobody_named(mock_world: MockWorld) -> None:
+    """It is refused where no value is named for it, and accepted in a row of its own where one is."""
+    statement = replace(mock_world.stated(NONCE), embedding_model_digest=CONTRACT)
+    accepted = mock_world.reference(not_after=FAR).runtime
+    with pytest.raises(Refused) as refusal:
+        judge_statement(statement, replace(accepted, embedding_model_digests=frozenset()), CheckList())
+    assert (refusal.value.code, refusal.value.expected) == ("embedding-model-not-accepted", "none")
+    checks = CheckList()
+    judge_statement(statement, replace(accepted, embedding_model_digests=frozenset({CONTRACT})), checks)
+    assert "embedding model" in {row.name for row in checks}
