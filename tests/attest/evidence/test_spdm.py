@@ -138,6 +138,15 @@ def test_signature_range(half: int, value: bytes, report: bytes) -> None:
         SpdmReport.parse(report[:start] + value + report[start + 48 :])
 
 
+def test_what_follows_the_signature(report: bytes) -> None:
+    """One NUL, as the driver leaves it, or nothing; a report of 16 KiB is still looked at."""
+    assert SpdmReport.parse(report + b"\x00") == SpdmReport.parse(report)
+    for tail in (b"\x01", b"X", b"\x00\x00", bytes(MAX_REPORT_BYTES - len(report))):
+        with pytest.raises(Malformed) as refusal:
+            SpdmReport.parse(report + tail)
+        assert refusal.value.code == "spdm-report-trailing-bytes"
+
+
 def test_every_shorter_report_and_a_huge_one(report: bytes) -> None:
     """Cut anywhere, it is truncated, opaque or of other blocks; too long, it is not looked at."""
     for length in range(len(report)):
