@@ -106,3 +106,10 @@ def test_certificates_beside_the_signature() -> None:
         rim_certificates(with_certificates("AAAAA"))
     with pytest.raises(Malformed, match="rim-xml"):
         rim_certificates(b"<a>")
+
+
+@pytest.mark.parametrize("name", ["colloquialVersion", "product"])
+def test_a_manifest_about_nothing(name: str) -> None:
+    """Version and product are there."""
+    with pytest.raises(Malformed, match="rim-meta"):
+        Rim.read(parse_xml(PLAIN.replace(f"{name}=", "other=", 1).encode()))
