@@ -43,8 +43,8 @@ What the figures do not say:
 - Of the tests that execute a changed line, tests of half a second and more are run only where there are no
   quicker ones, and no more than three seconds of tests in all; a mutant that survives may be tried again with
   four times as much of both. A property tries at most 30 examples.
-- `statement.py`, `judge/runtime.py`, `evidence/spdm.py` and `evidence/rim.py` were last measured on part of the
-  tests (`--tests`), as survivors of others were: what another test would notice counts as survived there.
+- `statement.py`, `judge/runtime.py`, `evidence/spdm.py` and `evidence/rim.py` were last measured on part of
+  the tests (`--tests`), as survivors of others were: what another test would notice counts as survived there.
 - Each change is made alone, and is of one of the kinds above; a check that was never written is not found.
 
 A test kills only if it fails twice, and passes in another process without the change, so that a test that
