@@ -266,7 +266,7 @@ async def test_a_label_that_lists_other_readers_sends_nothing(host: HostileHost,
 @pytest.mark.parametrize(
     ("path", "body", "code"),
     [
-        ("/embeddings", {}, "route_not_found"),
+        ("/images/generations", {}, "route_not_found"),
         ("/chat/completions", {"model": "m"}, "missing_parameter"),
         ("/chat/completions", {**CHAT, "user": "x" * (9 << 20)}, "request_too_large"),
     ],
