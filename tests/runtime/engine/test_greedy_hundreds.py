@@ -153,8 +153,8 @@ async def test_hundreds_of_prompts_in_half_width(
 
 
 AGREEMENT_IN_INT8 = 0.4
-"""Part of the answers of eight tokens that quantisation leaves as they are, at least; measured: 0.44. One token
-in seven is another, and whatever follows it."""
+"""Part of the answers of eight tokens that quantisation leaves as they are, at least; measured: 0.44. One
+token in seven is another, and with it whatever follows."""
 
 
 async def test_hundreds_of_prompts_in_int8(smollm2: OpenModel, many: list[Known]) -> None:
