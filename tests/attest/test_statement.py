@@ -158,6 +158,7 @@ def test_missing_member(member: str) -> None:
         (_document(runtime_image="a b"), "statement-field"),
         (_document(runtime_image="a" * 257), "statement-field"),
         (_document(key_scope="../x"), "statement-field"),
+        (_document(key_scope="a^b"), "statement-field"),
         (_document(region="eu\n"), "statement-field"),
         (_document(region="\u0660"), "statement-field"),
         (_document(role="serve "), "statement-field"),

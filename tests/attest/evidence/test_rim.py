@@ -40,6 +40,8 @@ def test_names_are_cut() -> None:
         ('index="7" ', ""),
         (f'ns2:Hash0="{"00" * 48}" name="Measurement_7"', f'ns2:Hash0="{"00" * 48}0" name="Measurement_7"'),
         (f'ns2:Hash0="{"00" * 48}" name="Measurement_7"', 'ns2:Hash0="" name="Measurement_7"'),
+        (f'ns2:Hash0="{"00" * 48}" name="Measurement_7"', f'ns2:Hash0="{"X0" * 48}" name="Measurement_7"'),
+        (f'alternatives="1" ns2:Hash0="{"00" * 48}" name="Measurement_7"', 'alternatives="0"'),
     ],
 )
 def test_numbers_and_digests_of_another_form(old: str, new: str) -> None:
@@ -47,6 +49,27 @@ def test_numbers_and_digests_of_another_form(old: str, new: str) -> None:
     assert old in PLAIN
     with pytest.raises(Malformed, match="rim-resource"):
         Rim.read(parse_xml(PLAIN.replace(old, new, 1).encode()))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('<ns0:Resource type="Measurement" index="7"', '<ns0:Link type="Measurement" index="7"'),
+        ('type="Measurement" index="7"', 'type="Directory" index="7"'),
+        ('name="Measurement_7" size="48"/>', 'name="Measurement_7" size="48"><ns0:Link/></ns0:Resource>'),
+    ],
+)
+def test_what_is_no_measurement(old: str, new: str) -> None:
+    """A payload holds measurements, which hold nothing."""
+    assert old in PLAIN
+    with pytest.raises(Malformed, match="rim-resource"):
+        Rim.read(parse_xml(PLAIN.replace(old, new, 1).encode()))
+
+
+def test_another_encoding() -> None:
+    """UTF-8, whatever a byte order mark says."""
+    with pytest.raises(Malformed, match="rim-xml"):
+        parse_xml(PLAIN.encode("utf-16"))
 
 
 def test_digests_in_either_case() -> None:
@@ -110,6 +133,11 @@ def test_certificates_beside_the_signature() -> None:
 
 @pytest.mark.parametrize("name", ["colloquialVersion", "product"])
 def test_a_manifest_about_nothing(name: str) -> None:
-    """Version and product are there."""
-    with pytest.raises(Malformed, match="rim-meta"):
-        Rim.read(parse_xml(PLAIN.replace(f"{name}=", "other=", 1).encode()))
+    """Version and product are there, and nothing follows them."""
+    assert PLAIN.count(f' {name}="') == 1
+    for document in (
+        PLAIN.replace(f" {name}=", " other=", 1),
+        PLAIN.replace(f' {name}="', f' {name}="1;', 1),
+    ):
+        with pytest.raises(Malformed, match="rim-meta"):
+            Rim.read(parse_xml(document.encode()))
