@@ -40,7 +40,7 @@ class Known:
     def get(self, item: pytest.Item) -> Seen | None:
         """What ``item`` did, unless it or a measured file that it executed is another since."""
         digests, seen = self._seen.get(item.nodeid, ({}, None))
-        if seen is None or digests[str(item.path)] != _of(str(item.path)):
+        if seen is None or digests.get(str(item.path)) != _of(str(item.path)):
             return None
         if any(digests[file] != _of(file) for file in self._measured & digests.keys()):
             return None
