@@ -50,6 +50,15 @@ def rsa_entry(bits: int, exponent: int) -> dict[str, Any]:
     }
 
 
+def moved(entry: dict[str, Any], by: int) -> dict[str, Any]:
+    """A key's coordinates cut at another place: side by side they are the same 96 bytes."""
+    both = b"".join(strict_json.b64url_decode(entry[name], name="jwks", max_bytes=48) for name in ("x", "y"))
+    return {
+        name: strict_json.b64url_encode(part)
+        for name, part in (("x", both[: 48 + by]), ("y", both[48 + by :]))
+    }
+
+
 def test_keys_of_both_kinds() -> None:
     """An EC key by its coordinates, an RSA key by its certificate or its numbers."""
     assert isinstance(signing_key(jwks(EC_ENTRY), "k").public_key, ec.EllipticCurvePublicKey)
@@ -148,7 +157,10 @@ def test_bounds_are_inclusive() -> None:
         (jwks(EC_ENTRY | {"x5c": "MII"}), "jwks-form"),
         (jwks(RSA_ENTRY | {"x5c": RSA_ENTRY["x5c"] * 9}), "jwks-form"),
         (jwks(EC_ENTRY | {"x5c": ["AA=="]}), "jwks-certificate"),
-        (jwks(EC_ENTRY | {"x5c": [base64.b64encode(bytes(40_000)).decode()]}), "jwks-too-large"),
+        (jwks(EC_ENTRY | {"x5c": [base64.b64encode(bytes(32 * 1024)).decode()]}), "jwks-certificate"),
+        (jwks(EC_ENTRY | {"x5c": [base64.b64encode(bytes(32 * 1024 + 2)).decode()]}), "jwks-too-large"),
+        (jwks(EC_ENTRY | moved(EC_ENTRY, 1)), "jwks-too-large"),
+        (jwks(EC_ENTRY | moved(EC_ENTRY, -1)), "jwks-too-large"),
         (jwks(rsa_entry(2047, 65537)), "jwks-key-kind"),
         (jwks(rsa_entry(8193, 65537)), "jwks-too-large"),
         (jwks(rsa_entry(2048, 3)), "jwks-key-kind"),
