@@ -236,6 +236,8 @@ class VllmEngine:
         Raises:
             EngineRefusal: ``engine_stopped``, ``engine_failed``, ``deadline_exceeded``.
         """
+        if self._stopping:  # its processes may go on for a moment, and this request's tokens with them
+            raise EngineRefusal("engine_stopped")
         deadline = request.deadline
         wait = None if deadline is None else deadline - self._clock()
         try:
