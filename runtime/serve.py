@@ -81,8 +81,9 @@ def load_served_model(
         served = _vllm_model(name, weights=weights, max_batch=max_batch, threads=threads, progress=progress)
         return replace(served, embedder=embedder)
     # torch takes seconds to import: not before it is known that a model is wanted.
-    from runtime.engine.chunked import ChunkedEngine, EngineSettings  # noqa: PLC0415
+    from runtime.engine.chunked import ChunkedEngine  # noqa: PLC0415
     from runtime.engine.lora.catalogue import open_adapters  # noqa: PLC0415
+    from runtime.engine.settings import EngineSettings  # noqa: PLC0415
     from runtime.guide.guides import Guides, vocabulary  # noqa: PLC0415
     from runtime.model.loaded import open_model  # noqa: PLC0415
     from runtime.model.tokenizer import IncrementalDecoder  # noqa: PLC0415

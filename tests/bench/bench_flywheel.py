@@ -29,8 +29,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.engine.base import GenerateRequest, SamplingParams
-from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.chunked import ChunkedEngine
 from runtime.engine.schedule.budget import BudgetSettings
+from runtime.engine.settings import EngineSettings
 from runtime.model.loaded import open_model
 
 BUDGETS = {

@@ -27,12 +27,13 @@ from typing import Any
 import torch
 
 from runtime.engine.base import GenerateRequest, SamplingParams
-from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.chunked import ChunkedEngine
 from runtime.engine.lora.batch import LoraBatches
 from runtime.engine.lora.shape import BaseShape
 from runtime.engine.lora.store import AdapterStore
 from runtime.engine.lora.tables import LoraTables
 from runtime.engine.run.weights import activation_dtype
+from runtime.engine.settings import EngineSettings
 from runtime.engine.telemetry import PageFigures
 from runtime.model.loaded import open_model
 from tests.bench.bench_lora import Folders

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from runtime.api.served import ServedModel
-from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.chunked import ChunkedEngine
+from runtime.engine.settings import EngineSettings
 from runtime.guide.guides import Guides, vocabulary
 from runtime.guide.limits import GuideLimits
 from runtime.model.loaded import OpenModel

@@ -32,13 +32,14 @@ from runtime.api.exchange import SCOPE_KEY, Exchange
 from runtime.api.inner import InnerApp
 from runtime.api.served import ServedModel
 from runtime.engine.base import EngineInfo, EngineStats, GenerateRequest, TokenOutput
-from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.chunked import ChunkedEngine
 from runtime.engine.lora.adapter import AdapterLimits, read_folder
 from runtime.engine.lora.batch import LoraBatches
 from runtime.engine.lora.shape import BaseShape
 from runtime.engine.lora.store import AdapterStore
 from runtime.engine.lora.tables import LoraTables
 from runtime.engine.run.weights import activation_dtype
+from runtime.engine.settings import EngineSettings
 from runtime.model.loaded import open_model
 from runtime.model.tokenizer import IncrementalDecoder
 from runtime.serve import server_config

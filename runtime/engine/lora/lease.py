@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -30,6 +31,18 @@ class Lease:
 
     def __repr__(self) -> str:
         return f"Lease({self.digest}, ready={self.future.done()})"
+
+    async def ready(self) -> None:
+        """Wait until the adapter is ready; where that does not come about, it is given back.
+
+        Raises:
+            EngineRefusal: as ``future`` fails.
+        """
+        try:
+            await asyncio.wrap_future(self.future)
+        except BaseException:
+            self.release()
+            raise
 
     def grant(self, placed: Placed) -> None:
         """The adapter is ready."""

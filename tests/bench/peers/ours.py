@@ -12,8 +12,9 @@ import time
 from typing import Any
 
 from runtime.engine.base import GenerateRequest, SamplingParams
-from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.chunked import ChunkedEngine
 from runtime.engine.schedule.budget import BudgetSettings
+from runtime.engine.settings import EngineSettings
 from runtime.model.loaded import open_model
 from tests.bench.peers.driver import Answer, Prompts, Window, serve
 

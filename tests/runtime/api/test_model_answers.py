@@ -10,7 +10,8 @@ import pytest
 
 from attest.protocol import paths
 from runtime.api.served import ServedModel
-from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.chunked import ChunkedEngine
+from runtime.engine.settings import EngineSettings
 from runtime.model.loaded import OpenModel
 from runtime.model.tokenizer import IncrementalDecoder
 from tests.simulators.sealing_client import InnerAnswer, SealingClient

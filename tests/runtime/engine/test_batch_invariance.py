@@ -18,8 +18,9 @@ import pytest
 import torch
 
 from runtime.engine.base import GenerateRequest, SamplingParams, TokenOutput
-from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.chunked import ChunkedEngine
 from runtime.engine.schedule.budget import BudgetSettings
+from runtime.engine.settings import EngineSettings
 from runtime.model.loaded import OpenModel, open_model
 from tests.simulators.tiny_models import save_folder, tiny_config
 

@@ -14,13 +14,15 @@ import pytest
 import torch
 
 from runtime.engine.base import EngineRefusal, GenerateRequest, SamplingParams, TokenOutput
-from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.chunked import ChunkedEngine
 from runtime.engine.lora.batch import LoraBatches
 from runtime.engine.lora.shape import BaseShape
 from runtime.engine.lora.store import AdapterStore
 from runtime.engine.lora.tables import LoraTables
 from runtime.engine.run.batch import Piece, StepBatch
+from runtime.engine.run.cache import PagedCache
 from runtime.engine.schedule.budget import BudgetSettings
+from runtime.engine.settings import EngineSettings
 from runtime.model.loaded import OpenModel, open_model
 from tests.simulators.tiny_models import save_folder, tiny_config
 
@@ -397,9 +399,10 @@ async def test_what_the_model_thinks_of_a_prompt(loaded: OpenModel, first: int) 
         engine, request(prompt=prompt, tokens=2, prompt_logprobs=2, prompt_logprobs_from=first)
     )
     pieces = Piece(prompt, 0, list(range(1, 13)), 90)
+    cache = PagedCache(loaded.architecture, 13, 8, torch.float32, engine.runner.device)
     with torch.inference_mode():
         batch = StepBatch.of([pieces], 8, torch.float32, engine.runner.device)
-        logits = engine.runner.logits(engine.runner.forward(batch, engine._cache))
+        logits = engine.runner.logits(engine.runner.forward(batch, cache))
     await engine.stop()
     expected = torch.log_softmax(logits.double(), dim=1)
     scored = got[0].prompt_logprobs

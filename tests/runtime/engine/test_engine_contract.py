@@ -20,7 +20,8 @@ import torch
 
 from runtime.engine.backends.vllm import VllmEngine, VllmSettings
 from runtime.engine.base import Engine, EngineRefusal, GenerateRequest, SamplingParams, TokenOutput
-from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.chunked import ChunkedEngine
+from runtime.engine.settings import EngineSettings
 from runtime.model.loaded import OpenModel, open_model
 from tests.simulators.tiny_models import save_folder, tiny_config
 

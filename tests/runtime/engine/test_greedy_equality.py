@@ -16,8 +16,9 @@ import pytest_asyncio
 import torch
 
 from runtime.engine.base import GenerateRequest, SamplingParams
-from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.chunked import ChunkedEngine
 from runtime.engine.schedule.budget import BudgetSettings
+from runtime.engine.settings import EngineSettings
 from runtime.model.loaded import OpenModel, open_model
 from tests.simulators.greedy_answers import (
     NEAR_TIE,

@@ -12,9 +12,10 @@ import torch
 import transformers
 
 from runtime.engine.base import GenerateRequest, SamplingParams
-from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.chunked import ChunkedEngine
 from runtime.engine.run.weights import has_bfloat16
 from runtime.engine.schedule.budget import BudgetSettings
+from runtime.engine.settings import EngineSettings
 from runtime.model.loaded import OpenModel
 from tests.oracles.greedy_transformers import QUESTIONS, TEXTS, TOKENS
 from tests.simulators.greedy_answers import (

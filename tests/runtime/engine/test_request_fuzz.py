@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.engine.base import EngineRefusal, GenerateRequest, SamplingParams, TokenOutput
-from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.chunked import ChunkedEngine
+from runtime.engine.settings import EngineSettings
 from runtime.model.loaded import open_model
 from tests.simulators.tiny_models import save_folder, tiny_config
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from runtime.engine.base import EngineRefusal, GenerateRequest, SamplingParams
-from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.chunked import ChunkedEngine
+from runtime.engine.settings import EngineSettings
 from runtime.engine.telemetry import Distribution, Histogram, Telemetry
 from runtime.model.loaded import open_model
 from tests.simulators.tiny_models import save_folder, tiny_config

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from runtime.engine.base import EngineRefusal, GenerateRequest, SamplingParams
-from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.chunked import ChunkedEngine
 from runtime.engine.lora.adapter import TENSORS_NAME
 from runtime.engine.lora.batch import LoraBatches
 from runtime.engine.lora.shape import BaseShape
 from runtime.engine.lora.store import AdapterStore
 from runtime.engine.lora.tables import LoraTables
+from runtime.engine.settings import EngineSettings
 from runtime.model.loaded import open_model
 from tests.simulators.lora_runs import Run, greedy
 from tests.simulators.peft_adapters import adapter_files, lora_tensors, peft_config

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from runtime import cli
-from runtime.engine.chunked import ChunkedEngine, EngineSettings
+from runtime.engine.chunked import ChunkedEngine
 from runtime.engine.run import model as runner_module
 from runtime.engine.run import weights as weights_module
 from runtime.engine.run.model import LlamaRunner
@@ -24,6 +24,7 @@ from runtime.engine.selfcheck.check import SelfCheck, fixed_prompts, self_check
 from runtime.engine.selfcheck.failure import SelfCheckFailed
 from runtime.engine.selfcheck.plan import Plan
 from runtime.engine.selfcheck.reference import Reference, ReferenceSource
+from runtime.engine.settings import EngineSettings
 from runtime.model.loaded import open_model
 from runtime.model.rope import rope_frequencies
 from tests.simulators.tiny_models import save_folder, tiny_config
