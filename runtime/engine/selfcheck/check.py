@@ -29,7 +29,7 @@ from runtime.engine.selfcheck.failure import SelfCheckFailed
 from runtime.engine.selfcheck.plain import PlainDecoder
 from runtime.engine.selfcheck.plan import Plan
 from runtime.engine.selfcheck.recorded import RECORDED
-from runtime.engine.selfcheck.reference import Reference
+from runtime.engine.selfcheck.reference import Reference, relative
 from runtime.engine.telemetry import SelfCheckFigures
 
 TEXTS: Final = (
@@ -152,7 +152,7 @@ def transcript_digest(mode: WeightMode, reference: Reference) -> str:
 
 def _check_embedding(runner: LlamaRunner, reference: Reference, bounds: Bounds) -> float:
     wrong = _embedded(runner, reference) - reference.embedded
-    error = float((wrong.norm(dim=1) / reference.embedded.norm(dim=1)).max())
+    error = float(relative(wrong.norm(dim=1), reference.embedded.norm(dim=1)).max())
     _require("the embedding", error, bounds.embedding)
     return error / bounds.embedding
 
@@ -164,8 +164,8 @@ def _check_products(runner: LlamaRunner, reference: Reference, bounds: Bounds) -
         got = linears[expected.name](expected.rows.to(runner.device, runner.dtype)).float().cpu()
         wrong = got - expected.result
         usual = expected.result.norm() / expected.result.shape[1] ** 0.5
-        row = float((wrong.norm(dim=1) / expected.result.norm(dim=1)).max())
-        output = float(wrong.norm(dim=0).max() / usual)
+        row = float(relative(wrong.norm(dim=1), expected.result.norm(dim=1)).max())
+        output = float(relative(wrong.norm(dim=0).max(), usual))
         _require(f"product {expected.name}", row, bounds.row)
         _require(f"an output of product {expected.name}", output, bounds.output)
         worst = max(worst, row / bounds.row, output / bounds.output)
@@ -182,7 +182,7 @@ def _check_blocks(runner: LlamaRunner, plan: Plan, states: Sequence[Tensor], bou
             given = before[rows].to(runner.device, runner.dtype)
             got = runner.block(layer, given, found).float().cpu()
             change = (after[rows] - before[rows]).norm(dim=1)
-            errors[layer].append((got - after[rows]).norm(dim=1) / change)
+            errors[layer].append(relative((got - after[rows]).norm(dim=1), change))
     worst = 0.0
     for layer, parts in enumerate(errors):
         each = torch.cat(parts)
@@ -201,7 +201,7 @@ def _check_whole(
     hidden = runner.forward(plan.whole(runner), plan.cache(runner))
     got = hidden.float().cpu()
     _require_finite("the last hidden state", got)
-    error = float(((got - wanted).norm(dim=1) / wanted.norm(dim=1)).median())
+    error = float(relative((got - wanted).norm(dim=1), wanted.norm(dim=1)).median())
     _require("the last hidden state", error, bounds.whole)
     logits = runner.logits(hidden[reference.kept.to(runner.device)])
     _require_finite("a row of logits", logits)

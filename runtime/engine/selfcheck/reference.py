@@ -134,7 +134,7 @@ class ReferenceSource:
         logits = rows @ weight.float().T
         self._seen.clear()
         best = logits.topk(2, dim=1)
-        margins = (best.values[:, 0] - best.values[:, 1]) / logits.std(dim=1)
+        margins = relative(best.values[:, 0] - best.values[:, 1], logits.std(dim=1))
         return Reference(
             prompts=self._prompts,
             embedded=self._embedded,
@@ -194,6 +194,14 @@ class _PlainProduct:
         result = torch.cat(parts, dim=1)
         self._products.append(Expected(name, x[self._kept], result[self._kept]))
         return result
+
+
+def relative(part: Tensor, whole: Tensor) -> Tensor:
+    """``part / whole``, elementwise: nothing is 0 of nothing, and anything else is endlessly more than that.
+
+    A projection may be all zeros. What should be nothing then is right if it is nothing, and wrong otherwise.
+    """
+    return torch.where((part == 0) & (whole == 0), 0.0, part / whole)
 
 
 def _kept_rows(prompts: Sequence[Sequence[int]]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from runtime import cli
@@ -192,6 +194,45 @@ def test_a_fault_after_loading_is_found(
     fault(loaded.runner)
     with pytest.raises(SelfCheckFailed, match="engine-self-check-failed"):
         loaded.check()
+
+
+def _zeroed(folder: Path, *names: str) -> Path:
+    """The folder with these weights all zeros."""
+    tensors = load_file(folder / "model.safetensors")
+    for name in names:
+        tensors[f"model.layers.{name}.weight"].zero_()
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("mode", WEIGHT_MODES)
+def test_products_of_nothing_are_right_if_they_are_nothing(tmp_path: Path, mode: WeightMode) -> None:
+    """A model may have projections that are all zeros: 0 of 0 is no deviation, all else is."""
+    save_folder(tmp_path, tiny_config("llama"))
+    whole_block = ("1.self_attn.o_proj", "1.mlp.down_proj")
+    products = (*(f"2.self_attn.{part}_proj" for part in "qkv"), "2.mlp.gate_proj", "2.mlp.up_proj")
+    folder = _zeroed(tmp_path, *whole_block, *products)
+    loaded = load(folder, mode)
+    assert math.isfinite(loaded.check().figures.worst_error)
+    for layer, name in ((1, "down"), (2, "gate_up")):
+        sound = getattr(loaded.runner._blocks[layer], name)
+        _block(loaded.runner, layer, **{name: _Bent(sound, lambda y: y + 1e-12)})
+        with pytest.raises(SelfCheckFailed, match=f"product {layer}.{name} is off by inf"):
+            loaded.check()
+        _block(loaded.runner, layer, **{name: sound})
+    _block(loaded.runner, 0, down=_Bent(loaded.runner._blocks[0].down, torch.zeros_like))
+    with pytest.raises(SelfCheckFailed, match=r"product 0\.down is off by 1,"):
+        loaded.check()
+
+
+def test_a_head_of_nothing_likes_no_token_better(tmp_path: Path) -> None:
+    save_folder(tmp_path, tiny_config("llama", tie_word_embeddings=False))
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["lm_head.weight"].zero_()
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    loaded = load(tmp_path, "float32")
+    loaded.check()
+    assert set(loaded.reference.margins) == {0.0}
 
 
 def test_int8_scales_off_by_two_are_found(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
