@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import math
 import os
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,9 +33,14 @@ from runtime.model.architecture import Architecture
 from runtime.model.loaded import OpenModel
 from runtime.model.weight_source import WeightSource
 
+_LOG = logging.getLogger(__name__)
+
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 a folder of random name and mode 0700 is made in it
 PREFIX: Final = "sealgate-model-"
 LOCK: Final = ".lock"
+_FAMILY: Final = "sealgate-*"
+_MAKING_S: Final = 3600.0
+"""No folder is without its lock for so long while it is being made."""
 _MOUNTS: Final = Path("/proc/self/mounts")
 
 
@@ -60,24 +68,42 @@ def folder_in_memory(opened: OpenModel, dtype: torch.dtype) -> Iterator[Path]:
 
 
 def remove_abandoned() -> None:
-    """Remove the folders of processes of this user that are no more."""
-    for folder in MEMORY.glob(f"{PREFIX}*"):
-        if folder.is_symlink():
-            continue
+    """Remove the folders of processes of this user that are no more, and say so in the log.
+
+    A folder without a lock is being made at this moment, or was not made by this version: if it is old it is
+    named in the log, and somebody has to look at it, for nothing tells whether it is in use.
+    """
+    for folder in MEMORY.glob(_FAMILY):
         try:
-            if folder.stat().st_uid != os.getuid():
+            found = folder.lstat()
+            if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
                 continue
-            lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            _remove_unlocked(folder)
+        except FileNotFoundError:
+            age = time.time() - found.st_mtime
+            if age > _MAKING_S and folder.exists():
+                _LOG.warning("%s is %d h old and nobody's by its lock: left alone", folder, age // 3600)
         except OSError:
-            continue  # it is just being made, or removed
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
-            shutil.rmtree(folder, ignore_errors=True)  # its owner may be removing it too
-        finally:
-            os.close(lock)
+            continue  # another process removes it
+
+
+def _remove_unlocked(folder: Path) -> None:
+    """Remove a folder whose lock can be had.
+
+    Raises:
+        FileNotFoundError: it has no lock.
+        OSError: the lock is no file of ours.
+    """
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    else:
+        shutil.rmtree(folder, ignore_errors=True)  # its owner may be removing it too
+        _LOG.warning("removed %s, which a process that was killed had left", folder)
+    finally:
+        os.close(lock)
 
 
 @contextmanager

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +125,9 @@ with folder_in_memory(open_model(Path(sys.argv[1])), torch.float32) as folder:
 """
 
 
-def test_the_folder_of_a_process_that_was_killed_is_removed_by_the_next(tmp_path: Path) -> None:
+def test_the_folder_of_a_process_that_was_killed_is_removed_by_the_next(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """And those of processes that live are not, nor what belongs to somebody else, or only looks like one."""
     save_folder(tmp_path, tiny_config("llama"))
     killed = subprocess.run(
@@ -144,9 +148,33 @@ def test_the_folder_of_a_process_that_was_killed_is_removed_by_the_next(tmp_path
         assert (elsewhere / vllm_folder.LOCK).is_file()
     finally:
         made.unlink()
+    said = [record.getMessage() for record in caplog.records if str(abandoned) in record.getMessage()]
+    assert said == [f"removed {abandoned}, which a process that was killed had left"]
 
 
-def test_a_folder_that_is_being_made_is_left_alone() -> None:
+@pytest.mark.parametrize("hours", [0, 5])
+def test_a_folder_without_a_lock_is_left_alone_and_named_once_it_is_old(
+    hours: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is being made, or another version's: nothing tells whether somebody uses it."""
+    with tempfile.TemporaryDirectory(prefix="sealgate-", dir=vllm_folder.MEMORY) as name:
+        folder, then = Path(name), time.time() - hours * 3600 - 60
+        (folder / "model-00000.safetensors").touch()
+        os.utime(folder, (then, then))
+        vllm_folder.remove_abandoned()
+        assert (folder / "model-00000.safetensors").is_file()
+    said = [record.getMessage() for record in caplog.records if name in record.getMessage()]
+    assert said == ([f"{name} is 5 h old and nobody's by its lock: left alone"] if hours else [])
+
+
+def test_a_folder_of_another_user_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not somebody holds its lock."""
     with tempfile.TemporaryDirectory(prefix=vllm_folder.PREFIX, dir=vllm_folder.MEMORY) as folder:
+        (Path(folder) / vllm_folder.LOCK).touch()
+        monkeypatch.setattr(os, "getuid", lambda: Path(folder).stat().st_uid + 1)
         vllm_folder.remove_abandoned()
         assert Path(folder).is_dir()
+        monkeypatch.undo()
+        vllm_folder.remove_abandoned()
+        assert not Path(folder).exists()
+        Path(folder).mkdir()  # for its context to remove
