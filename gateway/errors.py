@@ -307,7 +307,7 @@ _BODY_ERRORS: dict[str, type[CallerError]] = {
 
 
 def invalid_body(code: str, detail: str, param: str | None) -> CallerError:
-    """The error for a code of ``attest.protocol.openai.InvalidBody``."""
+    """The error for a code of ``attest.protocol.openai.parse.InvalidBody``."""
     return _BODY_ERRORS.get(code, InvalidValue)(detail, param=param)
 
 

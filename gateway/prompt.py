@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from attest.protocol import paths
-from attest.protocol.openai import REQUESTS, InvalidBody, parse_request
+from attest.protocol.openai.parse import REQUESTS, InvalidBody, parse_request
 from gateway.errors import MethodNotAllowed, RouteNotFound, invalid_body
 from gateway.upstream.exchange import InnerRequest
 

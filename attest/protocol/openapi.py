@@ -12,8 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from attest.protocol import paths
-from attest.protocol.openai import ChatRequest, CompletionRequest, EmbeddingsRequest, TokenizeRequest
-from attest.protocol.openai_answers import (
+from attest.protocol.openai.answers import (
     ChatAnswer,
     CompletionAnswer,
     EmbeddingsAnswer,
@@ -21,6 +20,10 @@ from attest.protocol.openai_answers import (
     ModelList,
     TokenizeAnswer,
 )
+from attest.protocol.openai.chat import ChatRequest
+from attest.protocol.openai.completions import CompletionRequest
+from attest.protocol.openai.embeddings import EmbeddingsRequest
+from attest.protocol.openai.tokenize import TokenizeRequest
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _ERRORS: Final = {

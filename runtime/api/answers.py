@@ -1,7 +1,7 @@
 """The OpenAI-shaped answers, written by hand.
 
 A streamed event has two parts that change, the text and the ending, so the rest is written once per choice.
-``attest.protocol.openai_answers`` describes what comes out; a test holds one against the other.
+``attest.protocol.openai.answers`` describes what comes out; a test holds one against the other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from attest.protocol.openai import StreamOptions
+from attest.protocol.openai.sampling import StreamOptions
 from runtime.api.exchange import Exchange
 from runtime.api.generation import Echo, Piece
 from runtime.api.logprobs import CompletionLogprobs, chat_entry

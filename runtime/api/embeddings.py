@@ -8,7 +8,7 @@ from array import array
 from http import HTTPStatus
 from typing import Any, Literal
 
-from attest.protocol.openai import EmbeddingsRequest
+from attest.protocol.openai.embeddings import EmbeddingsRequest
 from runtime.api.answers import to_json
 from runtime.api.errors import ApiError
 from runtime.api.exchange import Exchange

@@ -10,7 +10,7 @@ import math
 import re
 from http import HTTPStatus
 
-from attest.protocol.openai import InvalidBody
+from attest.protocol.openai.parse import InvalidBody
 from attest.refusal import Refused
 from runtime.engine.adapters import AdapterRefused
 from runtime.engine.base import EngineRefusal

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from attest.protocol.openai import ChatRequest, CompletionRequest, Message
-from attest.protocol.openai_forms import NamedTool, ToolCall
+from attest.protocol.openai.chat import ChatRequest
+from attest.protocol.openai.completions import CompletionRequest
+from attest.protocol.openai.forms import NamedTool, ToolCall
+from attest.protocol.openai.messages import Message
 from runtime.api.errors import ApiError
 from runtime.api.served import CompiledForm, ServedModel
 from runtime.guide.form import (

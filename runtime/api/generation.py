@@ -12,7 +12,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from attest.protocol.openai import ChatRequest, CompletionRequest
+from attest.protocol.openai.chat import ChatRequest
+from attest.protocol.openai.completions import CompletionRequest
 from runtime.api.errors import context_exceeded
 from runtime.api.exchange import Exchange
 from runtime.api.served import CompiledForm, ServedModel

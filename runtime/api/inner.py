@@ -21,14 +21,12 @@ from importlib.metadata import version
 
 from starlette.types import Message, Receive, Scope, Send
 
-from attest.protocol import openai, openapi, paths
-from attest.protocol.openai import (
-    ChatRequest,
-    CompletionRequest,
-    EmbeddingsRequest,
-    InvalidBody,
-    TokenizeRequest,
-)
+from attest.protocol import openapi, paths
+from attest.protocol.openai.chat import ChatRequest
+from attest.protocol.openai.completions import CompletionRequest
+from attest.protocol.openai.embeddings import EmbeddingsRequest
+from attest.protocol.openai.parse import InvalidBody, Request, parse_request
+from attest.protocol.openai.tokenize import TokenizeRequest
 from runtime.api import forms, generation
 from runtime.api.answers import DONE, ChatWriter, CompletionWriter, Writer, error_event, to_json
 from runtime.api.asgi import BodyTooLarge, ClientGone, header, read_body, respond
@@ -109,14 +107,14 @@ class InnerApp:
                 HTTPStatus.NOT_FOUND, "route_not_found", "There is no such route; see /openapi.json."
             )
 
-    async def _body(self, scope: Scope, receive: Receive, model: type[openai.Request]) -> openai.Request:
+    async def _body(self, scope: Scope, receive: Receive, model: type[Request]) -> Request:
         media_type = header(scope, b"content-type").partition(b";")[0].strip().lower()
         if media_type != paths.MEDIA_JSON.encode():
             raise ApiError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Send application/json."
             )
         try:
-            return openai.parse_request(model, await read_body(receive, self._max_body_bytes))
+            return parse_request(model, await read_body(receive, self._max_body_bytes))
         except BodyTooLarge as error:
             raise ApiError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

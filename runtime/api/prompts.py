@@ -7,7 +7,9 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TypeVar
 
-from attest.protocol.openai import ChatRequest, CompletionRequest, EmbeddingsRequest
+from attest.protocol.openai.chat import ChatRequest
+from attest.protocol.openai.completions import CompletionRequest
+from attest.protocol.openai.embeddings import EmbeddingsRequest
 from attest.refusal import Refused
 from runtime.api import forms
 from runtime.api.errors import ApiError

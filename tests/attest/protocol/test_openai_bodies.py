@@ -12,13 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import completion_create_params as chat_params
 
-from attest.protocol.openai import (
-    UNSUPPORTED,
-    ChatRequest,
-    CompletionRequest,
-    InvalidBody,
-    parse_request,
-)
+from attest.protocol.openai.chat import ChatRequest
+from attest.protocol.openai.completions import CompletionRequest
+from attest.protocol.openai.parse import UNSUPPORTED, InvalidBody, parse_request
 from attest.protocol.openapi import document
 from attest.protocol.problems import OHTTP_KEY, Problem
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from attest.protocol.openai import ChatRequest, CompletionRequest, InvalidBody, parse_request
+from attest.protocol.openai.chat import ChatRequest
+from attest.protocol.openai.completions import CompletionRequest
+from attest.protocol.openai.parse import InvalidBody, parse_request
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from attest.protocol import paths
-from attest.protocol.openai_answers import EmbeddingsAnswer, ModelList
+from attest.protocol.openai.answers import EmbeddingsAnswer, ModelList
 from runtime.embed.embedder import Embedder
 from runtime.engine.base import EngineRefusal
 from tests.simulators.sealing_client import InnerAnswer, SealingClient

@@ -13,7 +13,7 @@ import jsonschema_rs
 import pytest
 
 from attest.protocol import paths
-from attest.protocol.openai_answers import ChatAnswer, ChatChunk
+from attest.protocol.openai.answers import ChatAnswer, ChatChunk
 from runtime.api.served import CompiledForm, ServedModel
 from runtime.guide.form import Form, FormsBusy
 from runtime.guide.guides import Guides, vocabulary

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from attest.protocol import paths
-from attest.protocol.openai_answers import CompletionAnswer
+from attest.protocol.openai.answers import CompletionAnswer
 from runtime.api.served import ServedModel
 from runtime.serve import load_served_model
 from tests.simulators.sealing_client import InnerAnswer, SealingClient

@@ -11,7 +11,7 @@ import pytest
 
 from attest.channel.padding import padded_content
 from attest.protocol import paths
-from attest.protocol.openai_answers import (
+from attest.protocol.openai.answers import (
     ChatAnswer,
     ChatChunk,
     CompletionAnswer,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from attest.protocol import paths
-from attest.protocol.openai_answers import ErrorAnswer, ModelEntry, ModelList
+from attest.protocol.openai.answers import ErrorAnswer, ModelEntry, ModelList
 from attest.refusal import Refused
 from runtime.engine.lora.adapter import CONFIG_NAME, TENSORS_NAME
 from runtime.engine.lora.shape import BaseShape

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from attest.protocol import paths
-from attest.protocol.openai_answers import TokenizeAnswer
+from attest.protocol.openai.answers import TokenizeAnswer
 from tests.simulators.sealing_client import InnerAnswer, SealingClient
 from tests.simulators.stub_runtime import StubRuntime, served_by, stub_engine
 from tests.simulators.tiny_encoders import MAX_TOKENS, tiny_embedder

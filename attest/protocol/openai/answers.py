@@ -1,6 +1,6 @@
 """The OpenAI-shaped answers, for documentation and tests.
 
-The runtime writes them by hand, token by token (``runtime.api.events``), because building a model per token
+The runtime writes them by hand, token by token (``runtime.api.answers``), because building a model per token
 costs more than sealing it; a test holds what it writes against these models.
 """
 
