@@ -101,21 +101,21 @@ check: $(DEV_STAMP)  ## lint, types, import contracts, dependencies, generated d
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
-	$(BIN)/python docs/security/generate_tcb.py --check
-	$(BIN)/python docs/reference/generate_cli.py --check
-	$(BIN)/python docs/reference/generate_refusal_codes.py --check
+	$(BIN)/python -m docs.security.generate_tcb --check
+	$(BIN)/python -m docs.reference.generate_cli --check
+	$(BIN)/python -m docs.reference.generate_refusal_codes --check
 
 fix: $(DEV_STAMP)  ## what a machine can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 docs: $(DEV_STAMP)  ## regenerate the generated documents
-	$(BIN)/python docs/security/generate_tcb.py
-	$(BIN)/python docs/reference/generate_cli.py
-	$(BIN)/python docs/reference/generate_refusal_codes.py
-	$(BIN)/python docs/reference/generate_settings.py
-	$(BIN)/python docs/reference/generate_transcripts.py
-	$(BIN)/python docs/reference/generate_evidence_outcomes.py
+	$(BIN)/python -m docs.security.generate_tcb
+	$(BIN)/python -m docs.reference.generate_cli
+	$(BIN)/python -m docs.reference.generate_refusal_codes
+	$(BIN)/python -m docs.reference.generate_settings
+	$(BIN)/python -m docs.reference.generate_transcripts
+	$(BIN)/python -m docs.reference.generate_evidence_outcomes
 
 bench: $(DEV_STAMP) $(MODEL)  ## every benchmark, JSON to build/bench
 	$(BIN)/python -m tests.bench.run

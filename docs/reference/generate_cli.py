@@ -1,17 +1,15 @@
 """Write docs/reference/cli.md from what the commands say of themselves.
 
-    python docs/reference/generate_cli.py           write the document
-    python docs/reference/generate_cli.py --check   fail if it is out of date
-
 The texts in between are here; everything that ``--help`` prints is taken from ``--help``.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
+
+from docs.generated import write_or_check
+from docs.terminal import sealgate
 
 DOCUMENT = Path(__file__).with_name("cli.md")
 COMMANDS = (
@@ -35,8 +33,7 @@ COMMANDS = (
     "keys revoke",
     "config explain",
 )
-WIDTH = "88"
-_DECORATION = {"FORCE_COLOR", "TTY_COMPATIBLE"}
+WIDTH = 88
 
 HEAD = """\
 # The command line
@@ -96,30 +93,16 @@ def _section(command: str) -> str:
 
 
 def help_text(command: str) -> str:
-    """What ``sealgate COMMAND --help`` prints in a plain terminal of ``WIDTH`` columns."""
-    plain = {"COLUMNS": WIDTH, "TERM": "dumb", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
-    kept = {name: value for name, value in os.environ.items() if name not in _DECORATION}
-    printed = subprocess.run(  # noqa: S603 - our own interpreter, names from the list above
-        [sys.executable, "-m", "gateway.cli.main", *command.split(), "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**kept, **plain},
-    ).stdout
-    return "\n".join(line.rstrip() for line in printed.strip().splitlines()) + "\n"
+    """What ``sealgate COMMAND --help`` prints.
 
-
-def main() -> int:
-    """Write or check."""
-    text = document()
-    if "--check" not in sys.argv[1:]:
-        DOCUMENT.write_text(text)
-        return 0
-    if DOCUMENT.is_file() and DOCUMENT.read_text() == text:
-        return 0
-    print(f"{DOCUMENT} is out of date: run python docs/reference/generate_cli.py", file=sys.stderr)
-    return 1
+    Raises:
+        ValueError: there is no such command.
+    """
+    code, printed = sealgate([*command.split(), "--help"], columns=WIDTH)
+    if code:
+        raise ValueError(f"sealgate {command} --help ended with {code}")
+    return printed.strip() + "\n"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(DOCUMENT, document))

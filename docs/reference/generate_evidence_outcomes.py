@@ -1,10 +1,6 @@
 """Write docs/reference/evidence-outcomes.md: what the verifiers say of every piece of genuine evidence.
 
-    python docs/reference/generate_evidence_outcomes.py           write the document
-    python docs/reference/generate_evidence_outcomes.py --check   fail if it is out of date
-
-Each row is judged anew, never copied. The evidence lies beside the checkout (../shared/vectors) and is no
-part of it; without it nothing is written, and nothing can be out of date.
+Each row is judged anew, never copied.
 """
 
 from __future__ import annotations
@@ -15,12 +11,6 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCUMENT = Path(__file__).with_name("evidence-outcomes.md")
-VECTORS = ROOT.parent / "shared" / "vectors"
-
-sys.path.insert(0, str(ROOT))  # the cases are those that the tests run, and tests are not installed
-# ruff: noqa: E402 - what follows needs the path above
 from attest.checks import CheckList
 from attest.collateral.nvidia import NvidiaRoots
 from attest.collateral.snp import SnpCollateral, SnpRoots
@@ -35,7 +25,10 @@ from attest.verify.nvidia import verify_gpu, verify_report
 from attest.verify.rim import verify_rim
 from attest.verify.snp import verify_snp
 from attest.verify.tdx import verify_tdx
+from docs.generated import from_evidence
 from tests.simulators import genuine_azure, genuine_nvidia, genuine_snp, genuine_tdx, genuine_tokens
+
+DOCUMENT = Path(__file__).with_name("evidence-outcomes.md")
 
 Row = tuple[str, datetime | None, Callable[[CheckList], str]]
 """What is judged, when, and how; the last says what it found."""
@@ -231,20 +224,5 @@ def document(vectors: Path) -> str:
     return "".join(parts)
 
 
-def main() -> int:
-    """Write or check."""
-    if not (VECTORS / "manifest.json").is_file():
-        print("the evidence is not beside this checkout: nothing was done", file=sys.stderr)
-        return 0
-    text = document(VECTORS)
-    if "--check" not in sys.argv[1:]:
-        DOCUMENT.write_text(text)
-        return 0
-    if DOCUMENT.is_file() and DOCUMENT.read_text() == text:
-        return 0
-    print(f"{DOCUMENT} is out of date: run python {Path(__file__).relative_to(ROOT)}", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(from_evidence(DOCUMENT, document))

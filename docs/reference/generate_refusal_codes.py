@@ -1,8 +1,5 @@
 """Write docs/reference/refusal-codes.md from refusal_codes.toml and the sources.
 
-    python docs/reference/generate_refusal_codes.py           write the document
-    python docs/reference/generate_refusal_codes.py --check   fail if it, or the list of codes, is out of date
-
 The meaning of a code is written by hand in ``refusal_codes.toml`` (one section per subject, one sentence per
 code). Which codes exist, and with what exit code, is read from the sources: every first argument of
 a class in ``EXIT_CODES``, every argument for a parameter named ``code``, and every item of a
@@ -20,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from docs.generated import ROOT, write_or_check
+
 PACKAGES = ("attest", "gateway", "policies", "runtime")
 MEANINGS = Path(__file__).with_name("refusal_codes.toml")
 DOCUMENT = Path(__file__).with_name("refusal-codes.md")
@@ -190,17 +188,11 @@ def render(meanings: dict[str, dict[str, str]], found: Found) -> str:
 
 
 def main() -> int:
-    """Write or check; the exit code."""
+    """Write or check the document; the list of codes is checked either way."""
     meanings, found = tomllib.loads(MEANINGS.read_text()), scan()
     wrong = problems(meanings, found)
-    text = render(meanings, found)
-    if "--check" in sys.argv[1:]:
-        if DOCUMENT.read_text() != text:
-            wrong.append("refusal-codes.md is out of date: run docs/reference/generate_refusal_codes.py")
-    else:
-        DOCUMENT.write_text(text)
     print("\n".join(wrong) or f"{sum(map(len, meanings.values()))} codes")
-    return bool(wrong)
+    return write_or_check(DOCUMENT, lambda: render(meanings, found)) or int(bool(wrong))
 
 
 if __name__ == "__main__":

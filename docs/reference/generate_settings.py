@@ -1,8 +1,4 @@
-"""Write docs/reference/settings.md from gateway/settings.py.
-
-python docs/reference/generate_settings.py           write the document
-python docs/reference/generate_settings.py --check   fail if it is out of date
-"""
+"""Write docs/reference/settings.md from gateway/settings.py."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from docs.generated import write_or_check
 from gateway.settings import PREFIX, TABLE, Settings
 
 DOCUMENT = Path(__file__).with_name("settings.md")
@@ -86,17 +83,5 @@ def _values(field: FieldInfo) -> str:
     return names.get(field.annotation, "a path") if isinstance(field.annotation, type) else "a path"
 
 
-def main() -> int:
-    """Write, or check; 1 if the document is out of date."""
-    wanted = document()
-    if "--check" not in sys.argv[1:]:
-        DOCUMENT.write_text(wanted)
-        return 0
-    if DOCUMENT.exists() and DOCUMENT.read_text() == wanted:
-        return 0
-    print("docs/reference/settings.md is out of date: run python docs/reference/generate_settings.py")
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(DOCUMENT, document))

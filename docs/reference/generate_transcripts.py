@@ -1,29 +1,18 @@
-"""Write docs/reference/verify-transcripts.md: what ``sealgate verify`` prints about genuine evidence.
-
-    python docs/reference/generate_transcripts.py           write the document
-    python docs/reference/generate_transcripts.py --check   fail if it is out of date
-
-The evidence lies beside the checkout (../shared/vectors) and is no part of it; without it nothing is written,
-and nothing can be out of date.
-"""
+"""Write docs/reference/verify-transcripts.md: what ``sealgate verify`` prints about genuine evidence."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCUMENT = Path(__file__).with_name("verify-transcripts.md")
-VECTORS = ROOT.parent / "shared" / "vectors"
-WIDTH = "100"
-_LONGEST = 92
-_DECORATION = {"FORCE_COLOR", "TTY_COMPATIBLE"}
+from docs.generated import from_evidence
+from docs.terminal import sealgate
+from tests.simulators.verify_cases import CASES, VerifyCase
 
-sys.path.insert(0, str(ROOT))  # the cases are those that the tests run, and tests are not installed
-from tests.simulators.verify_cases import CASES, VerifyCase  # noqa: E402 - needs the path above
+DOCUMENT = Path(__file__).with_name("verify-transcripts.md")
+WIDTH = 100
+_LONGEST = 92
 
 HEAD = """\
 # What `sealgate verify` says
@@ -51,7 +40,8 @@ def section(case: VerifyCase, vectors: Path, *more: str) -> str:
     """One case: the command as typed, what it printed, and how it ended."""
     title = " ".join((case.title, *(f"(`{option}`)" for option in more)))
     with tempfile.TemporaryDirectory() as work:
-        code, printed = run([*case.arguments(vectors, Path(work)), *more], Path(work))
+        arguments = ["verify", *case.arguments(vectors, Path(work)), *more]
+        code, printed = sealgate(arguments, columns=WIDTH, environment={"SEALGATE_HOME": work})
     typed = _command(" ".join((case.options, *more)))
     return f"\n## {title}\n\n```text\n{typed}\n\n{printed}```\n\nExit code {code}.\n"
 
@@ -67,41 +57,5 @@ def _command(options: str) -> str:
     return " \\\n".join(lines)
 
 
-def run(arguments: list[str], home: Path) -> tuple[int, str]:
-    """Exit code and standard output of ``sealgate verify`` in a plain terminal of ``WIDTH`` columns."""
-    plain = {
-        "COLUMNS": WIDTH,
-        "TERM": "dumb",
-        "NO_COLOR": "1",
-        "PYTHONIOENCODING": "utf-8",
-        "SEALGATE_HOME": str(home),
-    }
-    kept = {name: value for name, value in os.environ.items() if name not in _DECORATION}
-    done = subprocess.run(  # noqa: S603 - our own interpreter, the cases' options
-        [sys.executable, "-m", "gateway.cli.main", "verify", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,  # a refusal is an answer
-        cwd=ROOT,
-        env={**kept, **plain},
-    )
-    return done.returncode, "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines()) + "\n"
-
-
-def main() -> int:
-    """Write or check."""
-    if not (VECTORS / "manifest.json").is_file():
-        print("the evidence is not beside this checkout: nothing was done", file=sys.stderr)
-        return 0
-    text = document(VECTORS)
-    if "--check" not in sys.argv[1:]:
-        DOCUMENT.write_text(text)
-        return 0
-    if DOCUMENT.is_file() and DOCUMENT.read_text() == text:
-        return 0
-    print(f"{DOCUMENT} is out of date: run python docs/reference/generate_transcripts.py", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(from_evidence(DOCUMENT, document))

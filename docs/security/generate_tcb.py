@@ -1,15 +1,11 @@
 """Write docs/security/tcb.md: what is loaded where trust is placed.
 
-    python docs/security/generate_tcb.py           write the document
-    python docs/security/generate_tcb.py --check   exit 1 if the document does not say what is loaded
-
 Each root is imported in a fresh interpreter, and what ``sys.modules`` then holds is what an auditor has to
 read. Versions are left out of the comparison: the locks in requirements/ pin them.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import subprocess
@@ -18,7 +14,8 @@ import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from docs.generated import ROOT, write_or_check
+
 DOCUMENT = Path(__file__).with_name("tcb.md")
 OWN = ("attest", "gateway", "policies", "runtime")
 
@@ -79,7 +76,7 @@ def loaded(root: Root) -> tuple[dict[str, str], list[str]]:
     """Our modules (name to file) and third-party distributions that importing ``root`` loads."""
     probe = PROBE.format(modules=root.modules, own=OWN)
     output = subprocess.run(  # noqa: S603 (our own probe, our own interpreter)
-        [sys.executable, "-c", probe], cwd=REPOSITORY, check=True, capture_output=True, text=True
+        [sys.executable, "-c", probe], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
     result = json.loads(output)
     third = [name for name in result["third"] if name.lower() not in {"sealgate", "pip", "setuptools"}]
@@ -127,21 +124,5 @@ def document() -> str:
     return "\n".join([head, *(section(root) for root in ROOTS)])
 
 
-def main() -> int:
-    """Write or check the document."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true")
-    wanted = document()
-    if not parser.parse_args().check:
-        DOCUMENT.write_text(wanted)
-        return 0
-    if DOCUMENT.read_text() != wanted:
-        sys.stderr.write(
-            "docs/security/tcb.md is not what is loaded now: run `make docs` and read the difference\n"
-        )
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(DOCUMENT, document))

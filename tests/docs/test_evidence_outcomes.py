@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_table_is_what_comes_out(shared: Path) -> None:
     assert (shared / "vectors" / "manifest.json").is_file()
     done = subprocess.run(
-        [sys.executable, "docs/reference/generate_evidence_outcomes.py", "--check"],
+        [sys.executable, "-m", "docs.reference.generate_evidence_outcomes", "--check"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -172,7 +172,8 @@ def test_settings_do_not_change_under_way() -> None:
 
 def test_the_document_has_every_setting() -> None:
     check = subprocess.run(
-        [sys.executable, str(ROOT / "docs/reference/generate_settings.py"), "--check"],
+        [sys.executable, "-m", "docs.reference.generate_settings", "--check"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
