@@ -127,8 +127,12 @@ class EngineMetrics:
                 ("load_failures", "Loads of adapters that were refused.", figures.failed_loads),
             )
         )
+        yield from self._busiest(figures)
+
+    def _busiest(self, figures: AdaptersFigures) -> Iterator[Family]:
+        """Each adapter asked for most, and all others together."""
+        every, rest = figures.every, sum(figures.busiest.values(), AdapterFigure())
         named = {self._pseudonym(digest): figure for digest, figure in figures.busiest.items()}
-        rest = sum(figures.busiest.values(), AdapterFigure())
         named["other"] = AdapterFigure(
             every.loads - rest.loads,
             every.evictions - rest.evictions,
@@ -175,24 +179,16 @@ def _requests(stats: EngineStats) -> Iterator[Family]:
 
 
 def _tokens(stats: EngineStats) -> Iterator[Family]:
-    yield single(
+    yield _counter(
         "sealgate_engine_prompt_tokens_total",
-        "counter",
-        f"Prompt tokens run through the model, in grains of {TOKEN_GRAIN}.",
-        _grained(stats.prompt_tokens, TOKEN_GRAIN),
+        "Prompt tokens run through the model",
+        stats.prompt_tokens,
+        TOKEN_GRAIN,
     )
-    yield single(
-        "sealgate_engine_completion_tokens_total",
-        "counter",
-        f"Tokens generated, in grains of {TOKEN_GRAIN}.",
-        _grained(stats.completion_tokens, TOKEN_GRAIN),
+    yield _counter(
+        "sealgate_engine_completion_tokens_total", "Tokens generated", stats.completion_tokens, TOKEN_GRAIN
     )
-    yield single(
-        "sealgate_engine_steps_total",
-        "counter",
-        f"Passes through the model, in grains of {STEP_GRAIN}.",
-        _grained(stats.steps, STEP_GRAIN),
-    )
+    yield _counter("sealgate_engine_steps_total", "Passes through the model", stats.steps, STEP_GRAIN)
 
 
 def _durations(figures: Telemetry) -> Iterator[Family]:
@@ -222,17 +218,12 @@ def _budget(figures: Telemetry) -> Iterator[Family]:
     yield single(
         "sealgate_engine_step_rows_limit", "gauge", "Tokens that any one step may run.", figures.rows_limit
     )
-    yield single(
-        "sealgate_engine_step_rows_total",
-        "counter",
-        f"Tokens run by steps, in grains of {TOKEN_GRAIN}.",
-        _grained(figures.step_rows, TOKEN_GRAIN),
-    )
-    yield single(
+    yield _counter("sealgate_engine_step_rows_total", "Tokens run by steps", figures.step_rows, TOKEN_GRAIN)
+    yield _counter(
         "sealgate_engine_step_budget_rows_total",
-        "counter",
-        f"Tokens that steps had room for under their budgets, in grains of {TOKEN_GRAIN}.",
-        _grained(figures.budget_rows, TOKEN_GRAIN),
+        "Tokens that steps had room for under their budgets",
+        figures.budget_rows,
+        TOKEN_GRAIN,
     )
 
 
@@ -247,18 +238,23 @@ def _pages(pages: PageFigures) -> Iterator[Family]:
         {"used": used, "cached": cached, "free": pages.capacity - used - cached},
     )
     yield single("sealgate_engine_kv_page_tokens", "gauge", "Tokens that a page holds.", pages.page_tokens)
-    yield single(
+    yield _counter(
         "sealgate_engine_prefix_lookup_tokens_total",
-        "counter",
-        f"Prompt tokens looked up in the prefix cache, in grains of {TOKEN_GRAIN}.",
-        _grained(pages.tokens_looked_up, TOKEN_GRAIN),
+        "Prompt tokens looked up in the prefix cache",
+        pages.tokens_looked_up,
+        TOKEN_GRAIN,
     )
-    yield single(
+    yield _counter(
         "sealgate_engine_prefix_hit_tokens_total",
-        "counter",
-        f"Prompt tokens found in the prefix cache, in grains of {TOKEN_GRAIN}.",
-        _grained(pages.tokens_found, TOKEN_GRAIN),
+        "Prompt tokens found in the prefix cache",
+        pages.tokens_found,
+        TOKEN_GRAIN,
     )
+
+
+def _counter(name: str, text: str, value: int, grain: int) -> Family:
+    """A count that leaves in grains, and says so."""
+    return single(name, "counter", f"{text}, in grains of {grain}.", _grained(value, grain))
 
 
 def _histogram(name: str, text: str, values: Distribution, *, grain: int) -> Family:
