@@ -20,11 +20,13 @@ from typing import Literal
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from attest.mock.attester import MockAttester
+from attest.mock.installation import installed_machine
 from gateway.cli.dev_world import IMAGE, REGION
 from runtime import settings as runtime_settings
 from runtime.api.exchange import SCOPE_KEY, Exchange
 from runtime.api.inner import InnerApp
-from runtime.dev import mock_attester, stub_model
+from runtime.dev import stub_model
 from runtime.engine.stub import StubSettings
 from runtime.serve import compose, load_served_model, server_config
 from runtime.settings import ServeSettings
@@ -53,18 +55,18 @@ def server(app: ASGIApp, lifespan: Literal["on", "off"]) -> tuple[uvicorn.Server
 async def serve(arguments: argparse.Namespace) -> None:
     """Both doors until the process is ended."""
     if arguments.engine == "stub":
-        settings = StubSettings(
+        pace = StubSettings(
             token_ids=tuple(b"word "),
             tokens=arguments.tokens,
             first_token_s=arguments.first_token_s,
             token_interval_s=arguments.interval_s,
         )
-        served = stub_model("smollm2", settings)
+        served = stub_model("smollm2", pace)
     else:
         served = load_served_model("smollm2")
-    outer = compose(
-        served, mock_attester(runtime_settings.home()), ServeSettings(region=REGION, runtime_image=IMAGE)
-    )
+    settings = ServeSettings(region=REGION, runtime_image=IMAGE)
+    machine = installed_machine(runtime_settings.home(), settings.tee, settings.gpus)
+    outer = compose(served, MockAttester(machine), settings)
     inner = plain(InnerApp(served, max_body_bytes=MAX_BODY_BYTES))
     sealed_server, sealed_socket = server(outer, "on")
     plain_server, plain_socket = server(inner, "off")
