@@ -93,9 +93,7 @@ def load_served_model(
     settings = EngineSettings(weights, threads=threads, max_running=max_batch)
     catalogue, store = None, None
     if adapters is not None:
-        catalogue, store = open_adapters(
-            adapters, opened, weights, settings.device, max_running=settings.max_running
-        )
+        catalogue, store = open_adapters(adapters, opened, settings)
     return ServedModel(
         engine=ChunkedEngine(opened, settings, adapters=store),
         tokenizer=tokenizer,

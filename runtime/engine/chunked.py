@@ -34,8 +34,8 @@ from runtime.engine.lora.batch import LoraBatches
 from runtime.engine.lora.lease import Lease
 from runtime.engine.lora.store import AdapterStore
 from runtime.engine.roster import Roster
-from runtime.engine.run.cache import PagedCache, page_bytes
-from runtime.engine.run.model import LlamaRunner
+from runtime.engine.run.cache import page_bytes
+from runtime.engine.run.runner import load_runner
 from runtime.engine.run.sampler import Choice
 from runtime.engine.schedule.pages import IntegrityError
 from runtime.engine.schedule.scheduler import Scheduler
@@ -81,15 +81,17 @@ class ChunkedEngine:
         chosen = self.settings
         shape = opened.architecture
         source = ReferenceSource(opened.weights, shape, fixed_prompts(opened.tokenizer, shape.context_length))
-        self.runner = LlamaRunner(shape, source, chosen.mode, chosen.device)
+        self.runner = load_runner(
+            shape, source, chosen.mode, chosen.device, threads=chosen.threads, kernels=chosen.kernels
+        )
         self._self_check = self_check(
             self.runner,
             source.finish(),
             page_size=chosen.page_size,
             base_model_digest=opened.base_model_digest,
         )
-        pages = 1 + chosen.kv_bytes // page_bytes(shape, chosen.page_size, self.runner.dtype)
-        cache = PagedCache(shape, pages, chosen.page_size, self.runner.dtype, self.runner.device)
+        pages = 1 + chosen.kv_bytes // page_bytes(shape, chosen.page_size, self.runner.cache_dtype)
+        cache = self.runner.cache(pages, chosen.page_size)
         self._store = None if adapters is None else adapters[0]
         batches = None if adapters is None else adapters[1]
         self._steps = StepRunner(self.runner, cache, batches, opened.tokenizer.eos_ids)

@@ -9,6 +9,7 @@ from runtime.engine.schedule.budget import BudgetSettings
 from runtime.engine.schedule.settings import SchedulerSettings
 
 if TYPE_CHECKING:
+    from runtime.engine.run.runner import Kernels
     from runtime.engine.run.weights import WeightMode
 
 
@@ -19,7 +20,9 @@ class EngineSettings:
     Args:
         mode: of the weights.
         device: of the model.
-        threads: for the matrix products; by default what torch chooses.
+        kernels: whose compute on a CPU: Sealgate's own (``native``), torch's, or ``auto``, its own where they
+            are built and know the model.
+        threads: of the CPU; by default what torch chooses.
         kv_bytes: memory for keys and values, taken as it is first used.
         page_size: positions in a page.
         max_running: sequences decoded together.
@@ -31,6 +34,7 @@ class EngineSettings:
 
     mode: WeightMode = "bf16"
     device: str = "cpu"
+    kernels: Kernels = "auto"
     threads: int | None = None
     kv_bytes: int = 1 << 30
     page_size: int = 16

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from runtime.engine.live import Live
 from runtime.engine.lora.batch import LoraBatches
-from runtime.engine.run.batch import Piece, StepBatch
-from runtime.engine.run.cache import PagedCache
-from runtime.engine.run.model import LlamaRunner
+from runtime.engine.run.batch import Piece
+from runtime.engine.run.runner import Cache, Runner
 from runtime.engine.run.sampler import Choice, Sampler, choose, score
 from runtime.engine.schedule.step import Outcome, RunFailed, Sampled, Step
 
@@ -55,8 +54,8 @@ class StepRunner:
 
     def __init__(
         self,
-        model: LlamaRunner,
-        cache: PagedCache,
+        model: Runner,
+        cache: Cache,
         adapters: LoraBatches | None,
         eos_ids: Container[int],
     ) -> None:
@@ -95,7 +94,7 @@ class StepRunner:
     def _forward(self, work: Work) -> Tensor:
         """Hidden states of the rows that logits are wanted of."""
         model = self._model
-        batch = StepBatch.of(work.pieces, self._cache.page_size, model.dtype, model.device)
+        batch = model.batch(work.pieces, self._cache)
         adapters = None
         if self._adapters is not None:
             spans = [

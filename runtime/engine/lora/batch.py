@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -50,9 +51,15 @@ class LoraBatch:
     """
 
     def __init__(self, tables: LoraTables, spans: Sequence[Span]) -> None:
-        self._layers = tables.layers
-        rows = sum(count for _, count in spans)
-        self._plans = {group.name: _plan(group, spans, rows, tables.device) for group in tables.shape.groups}
+        self.tables = tables
+        self.spans = tuple(spans)
+
+    @cached_property
+    def _plans(self) -> dict[str, _Plan]:
+        """By group. The CPU's own kernels need none, and read the spans."""
+        rows = sum(count for _, count in self.spans)
+        groups = self.tables.shape.groups
+        return {group.name: _plan(group, self.spans, rows, self.tables.device) for group in groups}
 
     def apply(self, group: str, layer: int, x: Tensor, y: Tensor) -> None:
         """Add the adapters' share to a fused projection, in place.
@@ -64,7 +71,7 @@ class LoraBatch:
             y: (R, outputs), what it gave; a view with strided rows is fine.
         """
         plan = self._plans[group]
-        tables = self._layers[layer][group]
+        tables = self.tables.layers[layer][group]
         if plan.bags is not None:
             add_bags(tables, plan.bags, x, y)
         for stretch in plan.stretches:

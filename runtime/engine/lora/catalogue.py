@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from attest.refusal import Malformed, Refused
 from runtime.engine.adapters import AdapterFacts, AdapterRefused, AdapterSettings
 from runtime.engine.lora.adapter import CONFIG_NAME, TENSORS_NAME, AdapterLimits, read_folder
@@ -25,7 +23,8 @@ from runtime.engine.lora.batch import LoraBatches
 from runtime.engine.lora.shape import UNIT, BaseShape
 from runtime.engine.lora.store import EVERYONE, AdapterStore
 from runtime.engine.lora.tables import LoraTables
-from runtime.engine.run.weights import WeightMode, activation_dtype
+from runtime.engine.run.runner import adapter_dtype
+from runtime.engine.settings import EngineSettings
 from runtime.model.loaded import OpenModel
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
@@ -138,16 +137,14 @@ class AdapterCatalogue:
 
 
 def open_adapters(
-    settings: AdapterSettings, opened: OpenModel, mode: WeightMode, device: str, *, max_running: int
+    settings: AdapterSettings, opened: OpenModel, engine: EngineSettings
 ) -> tuple[AdapterCatalogue, tuple[AdapterStore, LoraBatches]]:
     """The adapters of a folder, and what the engine takes to run them.
 
     Args:
         settings: see there.
         opened: the base model.
-        mode: of the base's weights.
-        device: of the base.
-        max_running: sequences decoded together, which bounds how many adapters can be of use at once.
+        engine: how the base runs; sequences decoded together bound how many adapters are of use at once.
 
     Raises:
         Refused: ``adapter-folder`` if there is no such folder; ``adapter-memory`` if the memory could not
@@ -156,10 +153,10 @@ def open_adapters(
     if not settings.folder.is_dir():
         raise Refused("adapter-folder", expected="a folder of PEFT folders")
     shape = BaseShape.of(opened.architecture)
-    dtype = activation_dtype(mode, torch.device(device))
+    dtype = adapter_dtype(opened.architecture, engine.mode, engine.device, engine.kernels)
     unit_bytes = shape.unit_size * dtype.itemsize
     of_highest_rank = -(-settings.max_rank // UNIT)
-    units = min(settings.memory_bytes // 2 // unit_bytes, max_running * of_highest_rank)
+    units = min(settings.memory_bytes // 2 // unit_bytes, engine.max_running * of_highest_rank)
     if units < of_highest_rank:
         least = 2 * of_highest_rank * unit_bytes
         raise Refused(
@@ -168,7 +165,7 @@ def open_adapters(
             got=str(settings.memory_bytes),
         )
     limits = AdapterLimits(settings.max_rank, min(AdapterLimits.max_bytes, settings.memory_bytes))
-    tables = LoraTables(shape, units, dtype, device)
+    tables = LoraTables(shape, units, dtype, engine.device)
     store = AdapterStore(
         tables,
         base_model_digest=opened.base_model_digest,

@@ -97,6 +97,10 @@ class LoraTables:
         down, up = self._down[name][layer], self._up[name][layer]
         return Tables(down, up, down.view(-1, down.shape[-1]), up.view(-1, up.shape[-1]))
 
+    def weights(self, group: str) -> tuple[Tensor, Tensor]:
+        """A group's whole tables: (layers, units, *down_shape) and (layers, units, *up_shape)."""
+        return self._down[group], self._up[group]
+
     @property
     def memory_bytes(self) -> int:
         """What the tables take, full or empty."""

@@ -122,7 +122,7 @@ class StepBatch:
             for position in range(piece.start, piece.end)
         ]
         fresh = [slot // page_size for slot in slots if slot % page_size == 0]
-        logit_rows = list(_logit_rows(pieces))
+        wanted = list(logit_rows(pieces))
         decoding = list(takewhile(lambda piece: len(piece.tokens) == 1, pieces))
 
         def indices(values: Sequence[int]) -> Tensor:
@@ -141,11 +141,12 @@ class StepBatch:
                 DecodeGroup(group.rows, group.pages.to(device), group.mask.to(device)) for group in groups
             ),
             chunks=tuple(_chunks(pieces[len(decoding) :], len(decoding), page_size, dtype, device)),
-            logit_rows=None if len(logit_rows) == len(positions) else indices(logit_rows),
+            logit_rows=None if len(wanted) == len(positions) else indices(wanted),
         )
 
 
-def _logit_rows(pieces: Sequence[Piece]) -> Iterator[int]:
+def logit_rows(pieces: Sequence[Piece]) -> Iterator[int]:
+    """The rows that logits are made for, in order."""
     end = 0
     for piece in pieces:
         end += len(piece.tokens)

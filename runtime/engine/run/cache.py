@@ -41,7 +41,7 @@ class PagedCache:
         self._heads = 2 * architecture.kv_heads
         width = architecture.head_dim
         shape = (architecture.layers, pages, self._heads, page_size, width)
-        self._pool = _zeros(shape, dtype, device)
+        self._pool = zeros(shape, dtype, device)
         self._slots = tuple(layer.view(-1, width) for layer in self._pool)
         self._runs = tuple(layer.view(-1, page_size * width) for layer in self._pool)
         self._gathered = torch.empty(0, dtype=dtype, device=device)
@@ -83,9 +83,9 @@ class PagedCache:
         return torch.index_select(runs, 0, rows, out=block).view(*shape)
 
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
     """Zeros whose memory is taken as each part is first used: torch's own write all of it."""
-    if device.type != "cpu":
+    if device is not None and device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
     memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
     return torch.frombuffer(memory, dtype=dtype).view(shape)

@@ -8,7 +8,7 @@ Shapes: R rows, H hidden size, N query heads, K key heads, D head width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from attest.refusal import Malformed
 from runtime.engine.run.attention import StepAttention
-from runtime.engine.run.batch import StepBatch
+from runtime.engine.run.batch import Piece, StepBatch
 from runtime.engine.run.cache import PagedCache
+from runtime.engine.run.layout import Block, Loader
 from runtime.engine.run.norm import RmsNorm
 from runtime.engine.run.weights import Linear, WeightMode, activation_dtype, linear_for, table_dtype
 from runtime.model.architecture import Architecture
@@ -33,18 +33,6 @@ class Adapters(Protocol):
     def apply(self, group: str, layer: int, x: Tensor, y: Tensor) -> None:
         """Add their share to ``y``, the fused projection of ``x``, in place."""
         ...
-
-
-@dataclass(frozen=True)
-class _Block:
-    input_norm: RmsNorm
-    qkv: Linear
-    query_norm: RmsNorm | None
-    key_norm: RmsNorm | None
-    output: Linear
-    mlp_norm: RmsNorm
-    gate_up: Linear
-    down: Linear
 
 
 @dataclass(frozen=True)
@@ -85,14 +73,24 @@ class LlamaRunner:
         self.mode = mode
         self.device = torch.device(device)
         self.dtype = activation_dtype(mode, self.device)
+        self.cache_dtype = self.adapter_dtype = self.dtype
         self._frequencies = rope_frequencies(architecture).to(self.device)
-        load = _Loader(architecture, source, mode, self.device)
-        self._embedding = load.table("model.embed_tokens.weight")
+        self._pack = linear_for(mode, self.device)
+        load = Loader(architecture, source, self._norm_of, self._linear_of)
+        self._embedding = load.table().to(self.device, table_dtype(mode, self.device))
         self._blocks = [load.block(layer) for layer in range(architecture.layers)]
-        self._norm = load.norm("model.norm.weight", architecture.hidden_size)
+        self._norm = load.last_norm()
         self._head = load.head()
-        self.weight_bytes = load.bytes
         self.table_bytes = self._embedding.nbytes
+        self.weight_bytes = self.table_bytes + sum(linear.bytes for _, linear in self.linears())
+
+    def cache(self, pages: int, page_size: int) -> PagedCache:
+        """Keys and values of all sequences, in so many pages."""
+        return PagedCache(self.architecture, pages, page_size, self.cache_dtype, self.device)
+
+    def batch(self, pieces: Sequence[Piece], cache: PagedCache) -> StepBatch:
+        """A step of this runner over the pages of ``cache``; see ``StepBatch.of``."""
+        return StepBatch.of(pieces, cache.page_size, self.dtype, self.device)
 
     def forward(self, step: StepBatch, cache: PagedCache, adapters: Adapters | None = None) -> Tensor:
         """Run the rows through all blocks, writing their keys and values to the cache.
@@ -149,7 +147,14 @@ class LlamaRunner:
         """(T, H) hidden states to (T, vocabulary) float32."""
         return self._head(hidden).float()
 
-    def _turned(self, block: _Block, projected: Tensor, turn: Rotation) -> Tensor:
+    def _norm_of(self, weight: Tensor) -> RmsNorm:
+        return RmsNorm(weight.to(self.device, self.dtype), self.architecture.rms_eps)
+
+    def _linear_of(self, weight: Tensor, bias: Tensor | None) -> Linear:
+        moved = None if bias is None else bias.to(self.device, self.dtype)
+        return self._pack(weight.to(self.device, self.dtype), moved)
+
+    def _turned(self, block: Block[RmsNorm, Linear], projected: Tensor, turn: Rotation) -> Tensor:
         """The fused projection as (R, N + 2K, D) heads, queries and keys turned in place."""
         shape = self.architecture
         heads = projected.view(len(projected), -1, shape.head_dim)
@@ -162,7 +167,7 @@ class LlamaRunner:
         turned.mul_(turn.cos).addcmul_(swapped, turn.signed_sin)
         return heads
 
-    def _mlp(self, block: _Block, layer: int, x: Tensor, adapters: Adapters | None) -> Tensor:
+    def _mlp(self, block: Block[RmsNorm, Linear], layer: int, x: Tensor, adapters: Adapters | None) -> Tensor:
         y = block.gate_up(x)
         if adapters is not None:
             adapters.apply("gate_up", layer, x, y)
@@ -172,78 +177,3 @@ class LlamaRunner:
         if adapters is not None:
             adapters.apply("down", layer, x, y)
         return y
-
-
-class _Loader:
-    """Takes weights one at a time and lays them out."""
-
-    def __init__(
-        self, architecture: Architecture, source: WeightSource, mode: WeightMode, device: torch.device
-    ) -> None:
-        self._shape, self._source, self._device = architecture, source, device
-        self._linear: Callable[[Tensor, Tensor | None], Linear] = linear_for(mode, device)
-        self._dtype = activation_dtype(mode, device)
-        self._table_dtype = table_dtype(mode, device)
-        self.bytes = 0
-
-    def norm(self, name: str, width: int) -> RmsNorm:
-        """A norm."""
-        weight = self._source.take(name, (width,)).to(self._device, self._dtype)
-        return RmsNorm(weight, self._shape.rms_eps)
-
-    def table(self, name: str) -> Tensor:
-        """The embedding."""
-        shape = (self._shape.vocab_size, self._shape.hidden_size)
-        table = self._source.take(name, shape).to(self._device, self._table_dtype)
-        self.bytes += table.nbytes
-        return table
-
-    def head(self) -> Linear:
-        """The output projection; a tied one is laid out from the embedding."""
-        name = "lm_head.weight" if self._source.has("lm_head.weight") else "model.embed_tokens.weight"
-        weight = self._source.take(name, (self._shape.vocab_size, self._shape.hidden_size))
-        return self._packed(weight, None)
-
-    def block(self, layer: int) -> _Block:
-        """One decoder block."""
-        shape, prefix = self._shape, f"model.layers.{layer}"
-        hidden, mlp = shape.hidden_size, shape.intermediate_size
-        width = shape.head_dim
-        per_head = shape.query_key_norm
-        return _Block(
-            input_norm=self.norm(f"{prefix}.input_layernorm.weight", hidden),
-            qkv=self._fused(
-                f"{prefix}.self_attn",
-                hidden,
-                {"q_proj": shape.query_width, "k_proj": shape.kv_width, "v_proj": shape.kv_width},
-            ),
-            query_norm=self.norm(f"{prefix}.self_attn.q_norm.weight", width) if per_head else None,
-            key_norm=self.norm(f"{prefix}.self_attn.k_norm.weight", width) if per_head else None,
-            output=self._fused(f"{prefix}.self_attn", shape.query_width, {"o_proj": hidden}),
-            mlp_norm=self.norm(f"{prefix}.post_attention_layernorm.weight", hidden),
-            gate_up=self._fused(f"{prefix}.mlp", hidden, {"gate_proj": mlp, "up_proj": mlp}),
-            down=self._fused(f"{prefix}.mlp", mlp, {"down_proj": hidden}),
-        )
-
-    def _fused(self, prefix: str, inputs: int, parts: dict[str, int]) -> Linear:
-        names = [f"{prefix}.{name}" for name in parts]
-        weights = [
-            self._source.take(f"{name}.weight", (rows, inputs))
-            for name, rows in zip(names, parts.values(), strict=True)
-        ]
-        with_bias = [name for name in names if self._source.has(f"{name}.bias")]
-        if with_bias and with_bias != names:
-            raise Malformed("model-tensor-missing", f"a bias of {prefix}")
-        biases = [
-            self._source.take(f"{name}.bias", (rows,))
-            for name, rows in zip(with_bias, parts.values(), strict=False)
-        ]
-        return self._packed(torch.cat(weights), torch.cat(biases) if biases else None)
-
-    def _packed(self, weight: Tensor, bias: Tensor | None) -> Linear:
-        dtype = self._dtype
-        packed = self._linear(
-            weight.to(self._device, dtype), None if bias is None else bias.to(self._device, dtype)
-        )
-        self.bytes += packed.bytes
-        return packed

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from attest import digest, strict_json
-from runtime.engine.run.model import LlamaRunner
+from runtime.engine.run.runner import Runner
 from runtime.engine.run.weights import WeightMode
 from runtime.engine.selfcheck.failure import SelfCheckFailed
 from runtime.engine.selfcheck.plain import PlainDecoder
@@ -103,9 +103,7 @@ def fixed_prompts(tokenizer: Encoder, context_length: int) -> tuple[tuple[int, .
     return tuple(tuple(tokenizer.encode(text)[:context_length]) for text in TEXTS)
 
 
-def self_check(
-    runner: LlamaRunner, reference: Reference, *, page_size: int, base_model_digest: str
-) -> SelfCheck:
+def self_check(runner: Runner, reference: Reference, *, page_size: int, base_model_digest: str) -> SelfCheck:
     """Check an engine's runner.
 
     Args:
@@ -150,14 +148,14 @@ def transcript_digest(mode: WeightMode, reference: Reference) -> str:
     return digest.sha256_digest(strict_json.canonical(transcript))
 
 
-def _check_embedding(runner: LlamaRunner, reference: Reference, bounds: Bounds) -> float:
+def _check_embedding(runner: Runner, reference: Reference, bounds: Bounds) -> float:
     wrong = _embedded(runner, reference) - reference.embedded
     error = float(relative(wrong.norm(dim=1), reference.embedded.norm(dim=1)).max())
     _require("the embedding", error, bounds.embedding)
     return error / bounds.embedding
 
 
-def _check_products(runner: LlamaRunner, reference: Reference, bounds: Bounds) -> float:
+def _check_products(runner: Runner, reference: Reference, bounds: Bounds) -> float:
     linears = dict(runner.linears())
     worst = 0.0
     for expected in reference.products:
@@ -172,11 +170,11 @@ def _check_products(runner: LlamaRunner, reference: Reference, bounds: Bounds) -
     return worst
 
 
-def _check_blocks(runner: LlamaRunner, plan: Plan, states: Sequence[Tensor], bounds: Bounds) -> float:
+def _check_blocks(runner: Runner, plan: Plan, states: Sequence[Tensor], bounds: Bounds) -> float:
     """Each block over pages, pieces and mixed batches, given what the plain decoder gave it."""
     cache = plan.cache(runner)
     errors: list[list[Tensor]] = [[] for _ in states[1:]]
-    for rows, batch in plan.steps(runner):
+    for rows, batch in plan.steps(runner, cache):
         found = runner.prepare(batch, cache)
         for layer, (before, after) in enumerate(pairwise(states)):
             given = before[rows].to(runner.device, runner.dtype)
@@ -194,11 +192,12 @@ def _check_blocks(runner: LlamaRunner, plan: Plan, states: Sequence[Tensor], bou
 
 
 def _check_whole(
-    runner: LlamaRunner, plan: Plan, reference: Reference, states: Sequence[Tensor], bounds: Bounds
+    runner: Runner, plan: Plan, reference: Reference, states: Sequence[Tensor], bounds: Bounds
 ) -> float:
     """All blocks in a row, the last norm, and the tokens."""
     wanted = PlainDecoder(runner.architecture, reference.prompts).normalised(states[-1], reference.last_norm)
-    hidden = runner.forward(plan.whole(runner), plan.cache(runner))
+    cache = plan.cache(runner)
+    hidden = runner.forward(plan.whole(runner, cache), cache)
     got = hidden.float().cpu()
     _require_finite("the last hidden state", got)
     error = float(relative((got - wanted).norm(dim=1), wanted.norm(dim=1)).median())
@@ -212,12 +211,12 @@ def _check_whole(
     return error / bounds.whole
 
 
-def _embedded(runner: LlamaRunner, reference: Reference) -> Tensor:
+def _embedded(runner: Runner, reference: Reference) -> Tensor:
     ids = torch.tensor([token for prompt in reference.prompts for token in prompt], device=runner.device)
     return runner.embedded(ids).float().cpu()
 
 
-def _plain_states(runner: LlamaRunner, reference: Reference) -> list[Tensor]:
+def _plain_states(runner: Runner, reference: Reference) -> list[Tensor]:
     """(R, H) before each block and after the last, of the plain decoder over the runner's own products."""
     linears = dict(runner.linears())
 

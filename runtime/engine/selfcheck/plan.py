@@ -7,13 +7,13 @@ longest's second half; and the last of each, all decoding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from runtime.engine.run.batch import Piece, StepBatch
-from runtime.engine.run.cache import PagedCache
-from runtime.engine.run.model import LlamaRunner
+from runtime.engine.run.batch import Piece
+from runtime.engine.run.runner import Cache, Runner
 
 
 class Plan:
@@ -30,17 +30,18 @@ class Plan:
         self._blocks = -(-max(map(len, prompts)) // page_size)
         self._firsts = [sum(map(len, prompts[:index])) for index in range(len(prompts))]
 
-    def cache(self, runner: LlamaRunner) -> PagedCache:
+    def cache(self, runner: Runner) -> Cache:
         """Room for all prompts."""
         pages = 1 + self._blocks * len(self._prompts)
-        return PagedCache(runner.architecture, pages, self._page_size, runner.dtype, runner.device)
+        cache: Cache = runner.cache(pages, self._page_size)
+        return cache
 
-    def whole(self, runner: LlamaRunner) -> StepBatch:
+    def whole(self, runner: Runner, cache: Cache) -> Any:
         """One step that reads every prompt at once, with logits of every row."""
         ends = [(0, len(prompt)) for prompt in self._prompts]
-        return self._batch(runner, dict(enumerate(ends)))
+        return self._batch(runner, cache, dict(enumerate(ends)))
 
-    def steps(self, runner: LlamaRunner) -> Iterator[tuple[Tensor, StepBatch]]:
+    def steps(self, runner: Runner, cache: Cache) -> Iterator[tuple[Tensor, Any]]:
         """Each step's rows, as numbered over all prompts, and the step."""
         longest = max(range(len(self._prompts)), key=lambda index: len(self._prompts[index]))
         done = dict.fromkeys(range(len(self._prompts)), 0)
@@ -55,9 +56,9 @@ class Plan:
                 sorted(spans.items(), key=lambda item: item[1][1] - item[1][0] > 1)
             )  # decoding first
             rows = [torch.arange(start, end) + self._firsts[index] for index, (start, end) in spans.items()]
-            yield torch.cat(rows), self._batch(runner, spans)
+            yield torch.cat(rows), self._batch(runner, cache, spans)
 
-    def _batch(self, runner: LlamaRunner, spans: dict[int, tuple[int, int]]) -> StepBatch:
+    def _batch(self, runner: Runner, cache: Cache, spans: dict[int, tuple[int, int]]) -> Any:
         pieces = [
             Piece(
                 self._prompts[index][start:end],
@@ -67,4 +68,4 @@ class Plan:
             )
             for index, (start, end) in spans.items()
         ]
-        return StepBatch.of(pieces, self._page_size, runner.dtype, runner.device)
+        return runner.batch(pieces, cache)

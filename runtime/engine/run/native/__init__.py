@@ -1,0 +1,1 @@
+"""The decoder on CPUs by Sealgate's own kernels: a whole step in one call."""
