@@ -179,25 +179,34 @@ def serve(
     )
     if adapters is not None and engine != "sealgate":
         raise typer.BadParameter("--adapters needs Sealgate's engine: the others run none")
-    common: dict[str, Any] = {
-        "engine": engine,
-        "adapters": adapters
-        and AdapterSettings(folder=adapters, memory_bytes=adapter_bytes, max_rank=max_adapter_rank),
-        "embedding_model": embedding_model,
-        "weights": weights,
-        "max_batch": max_batch,
-        "threads": threads,
-        "policy_folder": policies,
-    }
-    with _loading(model) as common["progress"]:
+    wanted = settings.ModelSettings(
+        model,
+        engine="sealgate" if engine == "stub" else engine,
+        weights=weights,
+        max_batch=max_batch,
+        threads=threads,
+        adapters=None
+        if adapters is None
+        else AdapterSettings(folder=adapters, memory_bytes=adapter_bytes, max_rank=max_adapter_rank),
+        embedding_model=embedding_model,
+    )
+    with _loading(model) as progress:
         if dev:
             from runtime import dev as mock  # noqa: PLC0415 only here is the mock TEE within reach
 
-            mock.serve(model, options, fault=fault, record_bytes=record_bytes, **common)
+            mock.serve(
+                wanted,
+                options,
+                stub=engine == "stub",
+                fault=fault,
+                record_bytes=record_bytes,
+                policy_folder=policies,
+                progress=progress,
+            )
         else:
             from runtime import serve as hardware  # noqa: PLC0415 the server is not needed for the others
 
-            hardware.serve(model, options, **common)
+            hardware.serve(wanted, options, policy_folder=policies, progress=progress)
 
 
 @contextmanager

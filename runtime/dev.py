@@ -7,10 +7,11 @@ by name, and it can play the host that writes down every byte it is sent.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Literal
+from typing import IO, TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.panel import Panel
@@ -32,50 +33,37 @@ from runtime.engine.base import EngineInfo
 from runtime.engine.stub import StubEngine, StubSettings
 from runtime.engine.stub_text import ByteDecoder, ByteTokenizer
 from runtime.identity import Epoch, RuntimeIdentity
+from runtime.listening import listen
+from runtime.loading import load_embedding_model, load_served_model
 from runtime.model.store import stored_model
-from runtime.serve import AttestationOf, compose, load_embedding_model, load_served_model, run
-from runtime.settings import ServeSettings
+from runtime.serve import AttestationOf, compose
+from runtime.settings import ModelSettings, ServeSettings
 
 if TYPE_CHECKING:
-    from runtime.engine.adapters import AdapterSettings
-    from runtime.engine.run.weights import WeightMode
     from runtime.model.loaded import Progress
-
-DevEngineName = Literal["sealgate", "vllm", "stub"]
 
 STUB_TEXT: Final = "This is a fixed answer: no model runs behind the stub engine. "
 _STUB_CONTEXT: Final = 32_768
 
 
 def serve(
-    model: str,
+    model: ModelSettings,
     settings: ServeSettings,
     *,
-    engine: DevEngineName = "sealgate",
+    stub: bool = False,
     fault: str | None = None,
     record_bytes: Path | None = None,
-    weights: WeightMode = "bf16",
-    max_batch: int = 64,
-    threads: int | None = None,
-    adapters: AdapterSettings | None = None,
-    embedding_model: str | None = None,
     policy_folder: Path | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Serve ``model`` on the mock TEE, until a signal.
 
     Args:
-        model: a pulled model's name, or a path.
+        model: what to serve.
         settings: how to run.
-        engine: ``vllm`` where that is installed; ``stub`` answers a fixed text without loading the model
-            whose digests it states.
+        stub: answer a fixed text, without loading the model whose digests are stated, nor its adapters.
         fault: a name in ``attest.mock.faults``: lie so.
         record_bytes: append every byte received to this file.
-        weights: how they are held.
-        max_batch: sequences decoded together.
-        threads: of the CPU engine.
-        adapters: to serve beside the model; the stub engine has none.
-        embedding_model: to serve beside the model, whatever the engine.
         policy_folder: whose digest the statement names.
         progress: told how far loading is.
 
@@ -85,31 +73,20 @@ def serve(
     """
     lie = None if fault is None else _fault(fault)
     _banner(lie, record_bytes)
-    if engine == "stub":
-        embedder = load_embedding_model(embedding_model, threads=threads)
-        served = replace(stub_model(model), embedder=embedder)
+    if stub:
+        served = replace(stub_model(model.name), embedder=load_embedding_model(model))
     else:
-        served = load_served_model(
-            model,
-            engine=engine,
-            weights=weights,
-            max_batch=max_batch,
-            threads=threads,
-            adapters=adapters,
-            embedding_model=embedding_model,
-            progress=progress,
-        )
+        served = load_served_model(model, progress=progress)
     attester = MockAttester(installed_machine(runtime_settings.home(), settings.tee, settings.gpus))
     app = compose(
         served, attester, settings, policy_folder=policy_folder, attestation_of=_attestation_of(attester, lie)
     )
-    facts = {"tee": settings.tee, "gpus": settings.gpus, "mock": True}
-    ready = {"model": served.name, **facts, "fault": fault}
-    if record_bytes is None:
-        run(lying(app, lie), settings, ready=ready)
-        return
-    with record_bytes.open("ab", buffering=0) as file:
-        run(lying(app, lie), settings, ready=ready, protocol=recording_protocol(file))
+    with contextlib.ExitStack() as opened:
+        protocol: type[H11Protocol] | str = "h11"
+        if record_bytes is not None:
+            protocol = recording_protocol(opened.enter_context(record_bytes.open("ab", buffering=0)))
+        ready = {"fault": fault}
+        listen(lying(app, lie), settings, model=served.name, mock=True, ready=ready, protocol=protocol)
 
 
 def stub_model(name: str, settings: StubSettings | None = None) -> ServedModel:

@@ -1,15 +1,19 @@
-"""Where the runtime keeps its files, and how it serves."""
+"""Where the runtime keeps its files, what it serves, and how."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from attest.channel.padding import Profile
 from attest.evidence.cpu import CpuKind
+
+if TYPE_CHECKING:
+    from runtime.engine.adapters import AdapterSettings
+    from runtime.engine.run.weights import WeightMode
 
 MAX_GPUS: Final = 8
 """As many as one machine has."""
@@ -19,6 +23,30 @@ def home() -> Path:
     """``$SEALGATE_HOME``, by default ``~/.local/share/sealgate``. It need not exist yet."""
     configured = os.environ.get("SEALGATE_HOME")
     return Path(configured) if configured else Path.home() / ".local" / "share" / "sealgate"
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What is served.
+
+    Args:
+        name: of a pulled model, or a path.
+        engine: Sealgate's own, or ``vllm`` where that is installed.
+        weights: how they are held.
+        max_batch: sequences decoded together.
+        threads: of the CPU.
+        adapters: to serve beside the model; Sealgate's engine runs them.
+        embedding_model: to serve beside the model, by name or path, whatever the engine.
+    """
+
+    name: str
+    _: KW_ONLY
+    engine: Literal["sealgate", "vllm"] = "sealgate"
+    weights: WeightMode = "bf16"
+    max_batch: int = 64
+    threads: int | None = None
+    adapters: AdapterSettings | None = None
+    embedding_model: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

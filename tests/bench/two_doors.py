@@ -28,8 +28,10 @@ from runtime.api.exchange import SCOPE_KEY, Exchange
 from runtime.api.inner import InnerApp
 from runtime.dev import stub_model
 from runtime.engine.stub import StubSettings
-from runtime.serve import compose, load_served_model, server_config
-from runtime.settings import ServeSettings
+from runtime.listening import server_config
+from runtime.loading import load_served_model
+from runtime.serve import compose
+from runtime.settings import ModelSettings, ServeSettings
 
 MAX_BODY_BYTES = 8 << 20
 
@@ -63,7 +65,7 @@ async def serve(arguments: argparse.Namespace) -> None:
         )
         served = stub_model("smollm2", pace)
     else:
-        served = load_served_model("smollm2")
+        served = load_served_model(ModelSettings("smollm2"))
     settings = ServeSettings(region=REGION, runtime_image=IMAGE)
     machine = installed_machine(runtime_settings.home(), settings.tee, settings.gpus)
     outer = compose(served, MockAttester(machine), settings)

@@ -19,8 +19,9 @@ from runtime.engine.lora.adapter import (
     read_folder,
 )
 from runtime.engine.lora.shape import BaseShape
+from runtime.loading import load_served_model
 from runtime.model.loaded import OpenModel, open_model
-from runtime.serve import load_served_model
+from runtime.settings import ModelSettings
 from tests.simulators.peft_adapters import adapter_files, lora_tensors, peft_config
 from tests.simulators.tiny_models import save_folder, tiny_config
 
@@ -36,7 +37,8 @@ def tiny_base(where: Path) -> OpenModel:
 def served_with(where: Path, adapters: Path, **values: Any) -> ServedModel:
     """The model of ``tiny_base`` behind the engine, with the adapters of a folder."""
     settings = AdapterSettings(**{"folder": adapters, "memory_bytes": 1 << 22, **values})
-    return load_served_model(str(where / BASE), weights="float32", threads=1, adapters=settings)
+    model = ModelSettings(str(where / BASE), weights="float32", threads=1, adapters=settings)
+    return load_served_model(model)
 
 
 def save_adapter(

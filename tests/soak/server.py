@@ -40,9 +40,9 @@ from runtime.engine.lora.store import AdapterStore
 from runtime.engine.lora.tables import LoraTables
 from runtime.engine.run.weights import activation_dtype
 from runtime.engine.settings import EngineSettings
+from runtime.listening import server_config
 from runtime.model.loaded import open_model
 from runtime.model.tokenizer import IncrementalDecoder
-from runtime.serve import server_config
 from tests.soak.load import TENANTS
 
 ADAPTER: ContextVar[str | None] = ContextVar("adapter")

@@ -21,7 +21,8 @@ from gateway.upstream.transport import AsyncSealedTransport, Provenance
 from runtime.api.served import ServedModel
 from runtime.engine.adapters import AdapterSettings
 from runtime.engine.lora.shape import BaseShape
-from runtime.serve import load_served_model
+from runtime.loading import load_served_model
+from runtime.settings import ModelSettings
 from tests.simulators.adapter_folders import BASE, digest_of, save_adapter, served_with, tiny_base
 from tests.simulators.real_runtime import RealRuntime
 from tests.simulators.running_gateway import RunningGateway, running_gateway
@@ -129,9 +130,8 @@ async def test_an_adapter_trained_by_peft_answers_as_under_peft(
         )
         model.add_adapter("queries", peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False))
     (tmp_path / "adapters").mkdir()
-    served = load_served_model(
-        "smollm2", weights="float32", threads=2, adapters=AdapterSettings(folder=tmp_path / "adapters")
-    )
+    adapters = AdapterSettings(folder=tmp_path / "adapters")
+    served = load_served_model(ModelSettings("smollm2", weights="float32", threads=2, adapters=adapters))
     texts = questions(shared)
     encode = served.tokenizer.encode
     train(model, [encode(text)[:40] for text in texts])

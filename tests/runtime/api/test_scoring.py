@@ -14,7 +14,8 @@ import torch
 from attest.protocol import paths
 from attest.protocol.openai.answers import CompletionAnswer
 from runtime.api.served import ServedModel
-from runtime.serve import load_served_model
+from runtime.loading import load_served_model
+from runtime.settings import ModelSettings
 from tests.simulators.sealing_client import InnerAnswer, SealingClient
 from tests.simulators.stub_runtime import StubRuntime, stub_engine
 from tests.simulators.tiny_models import save_folder, tiny_config
@@ -46,7 +47,7 @@ async def scored(tmp_path: Path) -> AsyncIterator[Scored]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the reference's rows are few
     model = save_folder(tmp_path / "tiny", tiny_config("llama"))
-    served = load_served_model(str(tmp_path / "tiny"), weights="float32", threads=1)
+    served = load_served_model(ModelSettings(str(tmp_path / "tiny"), weights="float32", threads=1))
     runtime = await StubRuntime.started(served=served)
     yield Scored(served, runtime.client(), model)
     await served.engine.stop()
