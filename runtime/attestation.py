@@ -8,12 +8,17 @@ enters it but the nonce.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
+from attest import strict_json
 from attest.attesters.base import NO_DEVICES, Attester, DeviceAnswers
+from attest.digest import sha256_digest
 from attest.evidence.bundle import Bundle
 from attest.keyset import Keyset
 from attest.statement import Device, Statement, gpu_nonce, report_data
 from runtime.identity import Epoch, RuntimeIdentity
+
+_BOTH_CHECKS: Final = "sealgate-self-checks-v1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,7 @@ class Served:
         runtime_image: name or digest of the image.
         key_scope: name of this replica.
         region: where its operator says it runs.
-        self_check: digest of the check that its engine passed; None if it has none.
+        self_check: digest of the checks that engine and embedder passed (``stated_check``); None for none.
         embedding_model_digest: of the embedding model it loaded; None if it has none.
     """
 
@@ -39,6 +44,19 @@ class Served:
     region: str
     self_check: str | None = None
     embedding_model_digest: str | None = None
+
+
+def stated_check(engine: str | None, embedder: str | None) -> str | None:
+    """The statement's ``self_check``: the engine's own, or where an embedder stands beside it, one over both.
+
+    Args:
+        engine: digest of the check that the engine passed; None if it has none.
+        embedder: digest of the embedder's; None if there is none.
+    """
+    if embedder is None:
+        return engine
+    both = {"format": _BOTH_CHECKS, "engine": engine, "embedder": embedder}
+    return sha256_digest(strict_json.canonical(both))
 
 
 class Attestation:

@@ -26,7 +26,7 @@ from attest.evidence.cpu import CpuKind
 from policies.bundle import load_bundle
 from runtime.api.outer import create_outer_app
 from runtime.api.served import ServedModel
-from runtime.attestation import Attestation, Served
+from runtime.attestation import Attestation, Served, stated_check
 from runtime.identity import RuntimeIdentity
 from runtime.listening import listen
 from runtime.loading import load_served_model
@@ -76,7 +76,9 @@ def compose(
         runtime_image=settings.runtime_image,
         key_scope=settings.key_scope,
         region=settings.region,
-        self_check=served.engine.info.self_check,
+        self_check=stated_check(
+            served.engine.info.self_check, None if served.embedder is None else served.embedder.self_check
+        ),
         embedding_model_digest=None if served.embedder is None else served.embedder.digest,
     )
 

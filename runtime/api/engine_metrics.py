@@ -75,7 +75,7 @@ class EngineMetrics:
             "counter",
             "Checks of the page books while idle; the engine stops at the first that fails.",
             "outcome",
-            {"passed": _grained(figures.audits_passed, STEP_GRAIN), "failed": figures.audits_failed},
+            {"passed": grained(figures.audits_passed, STEP_GRAIN), "failed": figures.audits_failed},
         )
         check = figures.self_check
         if check is not None:
@@ -192,19 +192,19 @@ def _tokens(stats: EngineStats) -> Iterator[Family]:
 
 
 def _durations(figures: Telemetry) -> Iterator[Family]:
-    yield _histogram(
+    yield grained_histogram(
         "sealgate_engine_time_to_first_token_seconds",
         "From asking the engine to a sequence's first token.",
         figures.first_token,
         grain=1,
     )
-    yield _histogram(
+    yield grained_histogram(
         "sealgate_engine_time_between_tokens_seconds",
         f"From a token to the next of its sequence; counts in grains of {STEP_GRAIN}.",
         figures.between_tokens,
         grain=STEP_GRAIN,
     )
-    yield _histogram(
+    yield grained_histogram(
         "sealgate_engine_step_seconds",
         f"Duration of a pass through the model; counts in grains of {STEP_GRAIN}.",
         figures.step,
@@ -229,7 +229,7 @@ def _budget(figures: Telemetry) -> Iterator[Family]:
 
 def _pages(pages: PageFigures) -> Iterator[Family]:
     grain = max(1, pages.capacity // PAGE_GRAINS)
-    used, cached = _grained(pages.used, grain), _grained(pages.cached, grain)
+    used, cached = grained(pages.used, grain), grained(pages.cached, grain)
     yield labelled(
         "sealgate_engine_kv_pages",
         "gauge",
@@ -254,18 +254,26 @@ def _pages(pages: PageFigures) -> Iterator[Family]:
 
 def _counter(name: str, text: str, value: int, grain: int) -> Family:
     """A count that leaves in grains, and says so."""
-    return single(name, "counter", f"{text}, in grains of {grain}.", _grained(value, grain))
+    return single(name, "counter", f"{text}, in grains of {grain}.", grained(value, grain))
 
 
-def _histogram(name: str, text: str, values: Distribution, *, grain: int) -> Family:
-    """Each count up to a bound is rounded down, and the sum by as much of it as the number of values."""
-    cumulative = [_grained(count, grain) for count in accumulate(values.counts)]
+def grained_histogram(name: str, text: str, values: Distribution, *, grain: int) -> Family:
+    """Each count up to a bound is rounded down, and the sum by as much of it as the number of values.
+
+    Args:
+        name: with its unit.
+        text: one sentence.
+        values: in buckets.
+        grain: of the counts.
+    """
+    cumulative = [grained(count, grain) for count in accumulate(values.counts)]
     seen = sum(values.counts)
     total = values.total * cumulative[-1] / seen if seen else 0.0
     return histogram(name, text, values.bounds, cumulative, round(total, 3))
 
 
-def _grained(count: int, grain: int) -> int:
+def grained(count: int, grain: int) -> int:
+    """Rounded down to a multiple of ``grain``."""
     return count - count % grain
 
 

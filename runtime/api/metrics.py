@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from runtime.api.embedder_metrics import embedder_families
 from runtime.api.engine_metrics import EngineMetrics
 from runtime.api.exposition import Family, Sample, page, single
+from runtime.api.served import ServedEmbedder
 from runtime.engine.base import Engine
 
 PERIOD_S: Final = 2.0
@@ -21,14 +23,21 @@ class RuntimeMetrics:
 
     Args:
         engine: whose figures are shown beside ours.
+        embedder: whose figures are shown too; None for none.
         period_s: how long a page stands.
         clock: seconds, monotonic.
     """
 
     def __init__(
-        self, engine: Engine, *, period_s: float = PERIOD_S, clock: Callable[[], float] = time.monotonic
+        self,
+        engine: Engine,
+        embedder: ServedEmbedder | None = None,
+        *,
+        period_s: float = PERIOD_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
+        self._embedder = embedder
         self._shown = EngineMetrics()
         self._period_s = period_s
         self._clock = clock
@@ -91,3 +100,5 @@ class RuntimeMetrics:
             self.sealed_bytes_out,
         )
         yield from self._shown.families(self._engine.info, self._engine.stats())
+        if self._embedder is not None:
+            yield from embedder_families(self._embedder.figures())

@@ -109,7 +109,7 @@ def create_outer_app(
     lifespan: Lifespan[Starlette] | None = None,
 ) -> ASGIApp:
     """The outer app, with the inner one behind its seal."""
-    metrics = RuntimeMetrics(served.engine)
+    metrics = RuntimeMetrics(served.engine, served.embedder)
     sealed = SealedRoute(
         InnerApp(served, max_body_bytes=settings.max_request_bytes),
         served=served,

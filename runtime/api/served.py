@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from runtime.api.text_stream import Decoder
+from runtime.embed.figures import EmbedderFigures
 from runtime.engine.adapters import AdapterFacts, Adapters
 from runtime.engine.base import Engine, TokenGuide
 from runtime.guide.form import Form
@@ -83,6 +84,13 @@ class ServedEmbedder(Protocol):
     @property
     def created(self) -> int:
         """When it was loaded, seconds since 1970."""
+
+    @property
+    def self_check(self) -> str:
+        """Digest of the check that it passed before it took requests."""
+
+    def figures(self) -> EmbedderFigures:
+        """Counters, free of content."""
 
     async def start(self) -> None:
         """Take requests from now on."""

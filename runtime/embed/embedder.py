@@ -7,11 +7,12 @@ each piece the next tenant has its turn: a request of thousands of texts delays 
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,10 @@ import torch
 from attest.refusal import Refused
 from runtime import settings
 from runtime.embed.encoder import Encoder
+from runtime.embed.figures import EmbedderFigures, EmbedderMeter
 from runtime.embed.folder import EmbeddingFolder, read_embedding_folder
+from runtime.embed.job import Job
+from runtime.embed.selfcheck import check_embedder
 from runtime.engine.base import EngineRefusal
 from runtime.model.registry import KNOWN
 from runtime.model.store import stored_model
@@ -33,33 +37,16 @@ MAX_WAITING_TOKENS: Final = 1 << 20
 TENANT_WAITING_TOKENS: Final = 1 << 18
 """Of one tenant: a quarter, so that no one tenant can close the door for all."""
 
+NICENESS: Final = 10
+"""Of an embedder's threads: beside busy ones of the engine they get about a tenth of a core, else all of it.
+
+The scheduler of the system does it: as often as the engine has work, at once, and nobody starves.
+"""
+
+_NICEST: Final = 19
+
 _FIRST_RATE: Final = 1000.0
 """Tokens a second, until measured."""
-
-
-@dataclass(eq=False, repr=False)
-class _Job:
-    """One request's texts, and their vectors so far."""
-
-    texts: Sequence[Sequence[int]]
-    done: asyncio.Future[None]
-    vectors: list[list[float]] = field(default_factory=list)
-
-    @property
-    def left(self) -> int:
-        """Tokens still to be run."""
-        return sum(map(len, self.texts[len(self.vectors) :]))
-
-    def piece(self) -> list[Sequence[int]]:
-        """The next texts: at least one, and as many as fit ``PIECE_TOKENS``."""
-        taken: list[Sequence[int]] = []
-        room = PIECE_TOKENS
-        for text in self.texts[len(self.vectors) :]:
-            room -= len(text)
-            if taken and room < 0:
-                break
-            taken.append(text)
-        return taken
 
 
 class Embedder:
@@ -69,13 +56,21 @@ class Embedder:
         folder: what was read.
         name: what clients ask for.
         threads: of a pass; None takes torch's default.
+        niceness: of these threads beyond the process's: how far they give way to the engine's.
+
+    Raises:
+        Unsupported, Malformed: as ``Encoder``.
+        SelfCheckFailed: it does not compute what the model says.
     """
 
     backend: Final = "sealgate"
 
-    def __init__(self, folder: EmbeddingFolder, name: str, *, threads: int | None = None) -> None:
+    def __init__(
+        self, folder: EmbeddingFolder, name: str, *, threads: int | None = None, niceness: int = NICENESS
+    ) -> None:
         self.name = name
         self._pass_threads = threads or torch.get_num_threads()
+        self._niceness = niceness
         self.digest = folder.digest
         self.dimensions = folder.shape.hidden_size
         self.context_length = folder.max_tokens
@@ -88,11 +83,22 @@ class Embedder:
             vocab_size=folder.shape.vocab_size,
         )
         self._encoder = Encoder(folder)
-        self._waiting: OrderedDict[str, deque[_Job]] = OrderedDict()
+        self._check = check_embedder(self._encoder, folder, self.tokenizer)
+        self._meter = EmbedderMeter()
+        self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()
         self._some = asyncio.Event()
         self._rate = _FIRST_RATE
         self._threads: ThreadPoolExecutor | None = None
         self._working: asyncio.Task[None] | None = None
+
+    @property
+    def self_check(self) -> str:
+        """Digest of the check that it passed."""
+        return self._check.digest
+
+    def figures(self) -> EmbedderFigures:
+        """Counters, free of content."""
+        return self._meter.read(self._check.figures)
 
     def __repr__(self) -> str:
         return f"Embedder({self.name}, {self.digest})"
@@ -100,9 +106,7 @@ class Embedder:
     async def start(self) -> None:
         """Take requests from now on."""
         self._some = asyncio.Event()  # of this event loop
-        self._threads = ThreadPoolExecutor(
-            1, "embedder", initializer=torch.set_num_threads, initargs=(self._pass_threads,)
-        )
+        self._threads = ThreadPoolExecutor(1, "embedder", initializer=self._prepare_thread)
         self._working = asyncio.create_task(self._work(self._threads))
 
     async def stop(self) -> None:
@@ -112,7 +116,7 @@ class Embedder:
         self._working.cancel()
         await asyncio.gather(self._working, return_exceptions=True)
         for job in [job for jobs in self._waiting.values() for job in jobs]:
-            _fail(job, EngineRefusal("engine_stopped"))
+            job.fail("engine_stopped")
         self._waiting.clear()
         await asyncio.to_thread(self._threads.shutdown)
         self._working = self._threads = None
@@ -127,10 +131,16 @@ class Embedder:
         Raises:
             EngineRefusal: ``engine_overloaded``, ``engine_stopped``, ``engine_failed``.
         """
-        if self._working is None:
-            raise EngineRefusal("engine_stopped")
-        job = _Job(texts, asyncio.get_running_loop().create_future())
-        self._admit(tenant, job.left)
+        with self._meter.refusals():
+            if self._working is None:
+                raise EngineRefusal("engine_stopped")
+            job = Job(texts, asyncio.get_running_loop().create_future())
+            self._admit(tenant, job.left)
+            with self._meter.request():
+                await self._served(job, tenant)
+        return job.vectors
+
+    async def _served(self, job: Job, tenant: str) -> None:
         jobs = self._waiting.setdefault(tenant, deque())
         jobs.append(job)
         self._some.set()
@@ -139,7 +149,6 @@ class Embedder:
         finally:
             if job in jobs:
                 jobs.remove(job)
-        return job.vectors
 
     def _admit(self, tenant: str, tokens: int) -> None:
         own = sum(job.left for job in self._waiting.get(tenant, ()))
@@ -159,22 +168,28 @@ class Embedder:
                 await self._advance(self._waiting[turn], threads)
                 self._waiting.move_to_end(turn)
 
-    async def _advance(self, jobs: deque[_Job], threads: ThreadPoolExecutor) -> None:
+    async def _advance(self, jobs: deque[Job], threads: ThreadPoolExecutor) -> None:
         """One piece of a tenant's first request."""
         job = jobs[0]
         if job.done.done():  # given up by whoever asked
             jobs.popleft()
             return
-        piece, began = job.piece(), time.monotonic()
+        piece, began = job.piece(PIECE_TOKENS), time.monotonic()
         try:
             vectors = await asyncio.get_running_loop().run_in_executor(threads, self._vectors, piece)
         except Exception:  # noqa: BLE001 - whatever it is, it is this request's failure; a trace may hold content
-            _fail(job, EngineRefusal("engine_failed"))
+            job.fail("engine_failed")
             return
-        self._rate = sum(map(len, piece)) / max(time.monotonic() - began, 1e-6)
-        job.vectors.extend(vectors)
-        if len(job.vectors) == len(job.texts) and not job.done.done():
-            job.done.set_result(None)
+        tokens, seconds = sum(map(len, piece)), time.monotonic() - began
+        self._meter.passed(len(piece), tokens, seconds)
+        self._rate = tokens / max(seconds, 1e-6)
+        job.add(vectors)
+
+    def _prepare_thread(self) -> None:
+        """The threads that torch starts for this one's products inherit its niceness."""
+        niceness = os.getpriority(os.PRIO_PROCESS, 0) + self._niceness
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(niceness, _NICEST))
+        torch.set_num_threads(self._pass_threads)
 
     def _vectors(self, piece: list[Sequence[int]]) -> list[list[float]]:
         embedded = self._encoder.embed(piece)
@@ -184,12 +199,7 @@ class Embedder:
         return vectors
 
 
-def _fail(job: _Job, refusal: EngineRefusal) -> None:
-    if not job.done.done():
-        job.done.set_exception(refusal)
-
-
-def load_embedder(path_or_name: str, *, threads: int | None = None) -> Embedder:
+def load_embedder(path_or_name: str, *, threads: int | None = None, niceness: int = NICENESS) -> Embedder:
     """Load a pulled embedding model by name, or a sentence-transformers folder by path.
 
     A pulled model must have the digests it was pinned to. Any other is taken as it is: its digest goes into
@@ -198,19 +208,21 @@ def load_embedder(path_or_name: str, *, threads: int | None = None) -> Embedder:
     Args:
         path_or_name: names of pulled models win over paths.
         threads: of a pass; None takes torch's default.
+        niceness: of these threads.
 
     Raises:
         Refused: ``model-not-pulled``, ``model-not-found``, ``model-digest-mismatch``, ``model-kind``.
         Unsupported, Malformed: as ``read_embedding_folder``.
+        SelfCheckFailed: it does not compute what the model says.
     """
     known = KNOWN.get(path_or_name)
     if known is None:
         folder = read_embedding_folder(Path(path_or_name))
-        return Embedder(folder, folder.name, threads=threads)
+        return Embedder(folder, folder.name, threads=threads, niceness=niceness)
     if known.kind != "embed":
         raise Refused("model-kind", expected="a model that makes embeddings", got=known.name)
     stored = stored_model(settings.home(), known.name)
     folder = read_embedding_folder(stored.folder)
     if folder.digest != known.digest:
         raise Refused("model-digest-mismatch", expected=known.digest, got=folder.digest)
-    return Embedder(folder, known.name, threads=threads)
+    return Embedder(folder, known.name, threads=threads, niceness=niceness)

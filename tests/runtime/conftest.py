@@ -22,6 +22,15 @@ def smollm2_file() -> Path:
 
 
 @pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    """The pulled embedding model; skips where it was not pulled."""
+    try:
+        return stored_model(settings.home(), "minilm").folder
+    except Refused:
+        pytest.skip("minilm is not pulled (make test pulls it)")
+
+
+@pytest.fixture(scope="session")
 def smollm2(smollm2_file: Path) -> OpenModel:
     """The embedded model, its weights still to be laid out."""
     return open_model("smollm2")

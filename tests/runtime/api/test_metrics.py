@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from hypothesis import strategies as st
 
 from attest.digest import sha256_digest
 from attest.protocol import paths
+from runtime.api.embedder_metrics import embedder_families
 from runtime.api.engine_metrics import PAGE_GRAINS, STEP_GRAIN, TOKEN_GRAIN
 from runtime.api.metrics import RuntimeMetrics
+from runtime.embed.figures import EmbedderFigures, EmbedderMeter
 from runtime.engine.base import EngineInfo, EngineStats
 from runtime.engine.telemetry import (
     AdapterFigure,
@@ -83,8 +86,16 @@ def stats(**changes: Any) -> EngineStats:
     return EngineStats(**{**counts, "telemetry": telemetry(), **changes})
 
 
-def metrics(now: EngineStats, **options: Any) -> RuntimeMetrics:
-    return RuntimeMetrics(Figures(now), **options)  # type: ignore[arg-type]  # only its figures are asked for
+def embedder(**changes: Any) -> EmbedderFigures:
+    meter = EmbedderMeter()
+    with meter.request():
+        meter.passed(TOKEN_GRAIN, TOKEN_GRAIN, 0.03)
+    return replace(meter.read(SelfCheckFigures(0.5, 0.25)), **changes)
+
+
+def metrics(now: EngineStats, embeds: EmbedderFigures | None = None, **options: Any) -> RuntimeMetrics:
+    beside = SimpleNamespace(figures=lambda: embeds or embedder())
+    return RuntimeMetrics(Figures(now), beside, **options)  # type: ignore[arg-type]  # only figures are asked for
 
 
 def samples(page: str) -> dict[tuple[str, str], float]:
@@ -156,6 +167,32 @@ def test_figures_are_those_of_the_engine() -> None:
     assert found["sealgate_engine_adapter_evictions_total", ""] == 800
     assert found["sealgate_engine_busiest_adapter_loads", 'adapter="other"'] == 900 - 16 * 3
     assert found["sealgate_engine_self_check_error_ratio", ""] == 0.125
+
+
+def test_figures_are_those_of_the_embedder() -> None:
+    refused = embedder(
+        requests={"finished": 5, "cancelled": 2, "failed": 1}, refusals={"engine_overloaded": 3}, waiting=4
+    )
+    found = samples(metrics(stats(), refused).render())
+    assert found["sealgate_embedder_requests_waiting", ""] == 4
+    assert found["sealgate_embedder_requests_total", 'outcome="cancelled"'] == 2
+    assert found["sealgate_embedder_refusals_total", 'code="engine_overloaded"'] == 3
+    assert found["sealgate_embedder_texts_total", ""] == TOKEN_GRAIN
+    assert found["sealgate_embedder_tokens_total", ""] == TOKEN_GRAIN
+    assert found["sealgate_embedder_request_seconds_count", ""] == 1
+    assert found["sealgate_embedder_self_check_error_ratio", ""] == 0.25
+    alone = RuntimeMetrics(Figures(stats())).render()  # type: ignore[arg-type]  # as above
+    assert "embedder" not in alone
+
+
+@given(texts=st.integers(0, STEP_GRAIN - 1), tokens=st.integers(0, TOKEN_GRAIN - 1))
+def test_one_small_request_for_embeddings_changes_no_count_but_of_requests(texts: int, tokens: int) -> None:
+    """Neither how many texts it held nor how long they were."""
+    one, another = EmbedderMeter(), EmbedderMeter()
+    one.passed(texts, tokens, 0.01)
+    another.passed(1, 1, 0.02)
+    shown = [list(embedder_families(meter.read(SelfCheckFigures(0.5, 0.25)))) for meter in (one, another)]
+    assert shown[0] == shown[1]
 
 
 @given(tokens=st.integers(0, TOKEN_GRAIN - 1), steps=st.integers(0, STEP_GRAIN - 1), pages=st.integers(0, 19))

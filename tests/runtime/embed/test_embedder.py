@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -145,3 +146,45 @@ async def test_stopping_ends_what_waits(embedder: Embedder, monkeypatch: pytest.
     with pytest.raises(EngineRefusal) as refused:
         await embedder.embed([SHORT], tenant="a")
     assert refused.value.code == "engine_stopped"
+
+
+async def test_figures_add_up_however_a_request_ends(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TENANT_WAITING_TOKENS", 50)
+    gated = Gated(embedder)
+    given_up = asyncio.create_task(embedder.embed([LONG] * 2, tenant="a"))
+    await until(lambda: gated.passes)
+    with pytest.raises(EngineRefusal):
+        await embedder.embed([LONG], tenant="a")
+    assert embedder.figures().waiting == 1
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    gated.let(100)
+    await embedder.embed([LONG, SHORT], tenant="a")
+    with pytest.raises(EngineRefusal):
+        await embedder.embed([[4000]], tenant="a")
+    figures = embedder.figures()
+    assert figures.waiting == 0
+    assert figures.requests == {"finished": 1, "cancelled": 1, "failed": 1}
+    assert figures.refusals == {"engine_overloaded": 1, "engine_failed": 1}
+    assert (figures.texts, figures.tokens) == (4, 3 * len(LONG) + len(SHORT))
+    assert sum(figures.request_s.counts) == 1
+    assert sum(figures.pass_s.counts) == 2
+    assert figures.self_check.worst_error < 1
+
+
+async def test_its_threads_give_way_to_those_of_the_process(embedder: Embedder) -> None:
+    """To the engine's, that is: by as much as was asked for, and those of nobody else."""
+    seen: list[int] = []
+    vectors = embedder._vectors
+
+    def watched(piece: list[Sequence[int]]) -> list[list[float]]:
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return vectors(piece)
+
+    embedder._vectors = watched  # type: ignore[method-assign]  # on the thread that makes the passes
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    await embedder.embed([SHORT], tenant="a")
+    assert seen == [min(before + module.NICENESS, 19)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before

@@ -9,11 +9,9 @@ import torch
 import transformers
 
 from attest.refusal import Refused
-from runtime import settings
 from runtime.embed.embedder import load_embedder
 from runtime.embed.encoder import Encoder
 from runtime.embed.folder import read_embedding_folder
-from runtime.model.store import stored_model
 from tests.simulators.tiny_encoders import MAX_TOKENS, save_encoder, vector
 
 REFERENCE = {
@@ -21,15 +19,6 @@ REFERENCE = {
     "Grüße aus dem Wald: 漢字, emoji 🦊 and CAPITALS.": (-0.00677, 0.0581363, 0.0169583, -0.0413663),
 }
 """The first numbers of the vectors of sentence-transformers 6.2.0."""
-
-
-@pytest.fixture(scope="session")
-def minilm_folder() -> Path:
-    """The pulled embedding model; skips where it was not pulled."""
-    try:
-        return stored_model(settings.home(), "minilm").folder
-    except Refused:
-        pytest.skip("minilm is not pulled (make test pulls it)")
 
 
 def test_random_weights_as_under_transformers(tmp_path: Path) -> None:
