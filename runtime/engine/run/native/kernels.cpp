@@ -20,6 +20,9 @@ int64_t even(int64_t width) { return (width + 1) / 2 * 2; }
 // As many rows of a prompt as fill the lines of one key head.
 int rows_per_task(const sg_model &m) { return std::max(1, LINES / (m.heads / m.kv_heads)); }
 
+// Phases of so many blocks: the rotation, the first norm, and at most ten of each block.
+int phases_of(int blocks) { return 2 + 10 * blocks; }
+
 // The step's intermediate rows, and what each thread needs to attend.
 struct Scratch {
     const float *end;
@@ -60,20 +63,19 @@ struct Scratch {
 };
 
 struct Forward {
-    Team &team;
+    Team::Member &member;
     const sg_model &m;
     const sg_cache &cache;
     const sg_step &step;
     Scratch s;
     float *hidden;
     bool int8;
-    int thread;
 
     Rows rows_of(const float *x, int64_t width) const { return {x, width, int8 ? s.whole : nullptr, s.widest, s.scales}; }
 
     template <typename Task>
     void each_row(const Task &task) {
-        team.each(step.rows, std::max(1, step.rows / (team.threads() * 4)), task);
+        member.each(step.rows, std::max(1, step.rows / (member.threads() * 4)), task);
     }
 
     void prepare() {
@@ -100,18 +102,18 @@ struct Forward {
         const sg_block &b = m.blocks[layer];
         const int64_t query = int64_t{m.heads} * m.head_dim;
         if (is_first) each_row([&](int row) { normalise(row, b.input_norm); });
-        product(team, b.qkv, rows_of(s.input, m.hidden), step.rows, s.projected);
+        product(member, b.qkv, rows_of(s.input, m.hidden), step.rows, s.projected);
         each_row([&](int row) { turn_and_keep(layer, b, row); });
         attend(layer);
         if (int8) each_row([&](int row) { quantise(rows_of(s.mixed, query), row, static_cast<int>(query)); });
-        product(team, b.output, rows_of(s.mixed, query), step.rows, s.projected);
+        product(member, b.output, rows_of(s.mixed, query), step.rows, s.projected);
         each_row([&](int row) {
             take_change(layer, OUTPUT, row, s.mixed + row * query, static_cast<int>(query));
             normalise(row, b.mlp_norm);
         });
-        product(team, b.gate_up, rows_of(s.input, m.hidden), step.rows, s.wide);
+        product(member, b.gate_up, rows_of(s.input, m.hidden), step.rows, s.wide);
         each_row([&](int row) { gate(layer, row); });
-        product(team, b.down, rows_of(s.gated, m.intermediate), step.rows, s.projected);
+        product(member, b.down, rows_of(s.gated, m.intermediate), step.rows, s.projected);
         each_row([&](int row) {
             take_change(layer, DOWN, row, s.gated + int64_t{row} * m.intermediate, m.intermediate);
             if (goes_on) normalise(row, m.blocks[layer + 1].input_norm);
@@ -150,8 +152,8 @@ struct Forward {
 
     // A task is a key head and a few consecutive rows of one piece.
     void attend(int layer) {
-        float *room = s.lines + thread * s.lines_stride;
-        team.each(s.task_first[step.pieces] * m.kv_heads, 1, [&](int task) {
+        float *room = s.lines + member.thread * s.lines_stride;
+        member.each(s.task_first[step.pieces] * m.kv_heads, 1, [&](int task) {
             if (cache.format == SG_FLOAT32)
                 attend_task<float>(layer, task / m.kv_heads, task % m.kv_heads, room);
             else
@@ -246,7 +248,9 @@ void sg_blocks(void *team, const sg_model *model, const sg_cache *cache, const s
         room.task_first[piece + 1] = room.task_first[piece] + (rows + per_task - 1) / per_task;
     }
     const bool int8 = model->blocks[first].qkv.format == SG_INT8;
-    threads.run([&](int thread) { Forward{threads, *model, *cache, *step, room, hidden, int8, thread}.run(first, last); });
+    threads.run(sealgate::phases_of(last - first), [&](Team::Member &member) {
+        Forward{member, *model, *cache, *step, room, hidden, int8}.run(first, last);
+    });
 }
 
 void sg_norm(const float *x, const float *weight, float eps, int32_t rows, int32_t width, float *y) {
@@ -257,10 +261,10 @@ void sg_product(void *team, const sg_linear *linear, const float *x, int32_t row
     Team &threads = *static_cast<Team *>(team);
     const int64_t width = linear->columns;
     const Rows given{x, width, reinterpret_cast<int16_t *>(scratch + rows), sealgate::even(width), scratch};
-    threads.run([&](int) {
+    threads.run(2, [&](Team::Member &member) {
         if (linear->format == SG_INT8)
-            threads.each(rows, 1, [&](int row) { sealgate::quantise(given, row, linear->columns); });
-        sealgate::product(threads, *linear, given, rows, y);
+            member.each(rows, 1, [&](int row) { sealgate::quantise(given, row, linear->columns); });
+        sealgate::product(member, *linear, given, rows, y);
     });
 }
 

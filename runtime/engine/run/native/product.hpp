@@ -112,6 +112,44 @@ void tile(const sg_linear &w, int panel, const Rows &rows, int row, float *y) {
 
 struct Int8 {};
 
+// sum += pairs of products. The compiler would gather the products of many rows first and keep the sums in memory;
+// what it cannot see through it leaves in its place, and the sums in registers.
+inline void add_pairs(__m256i weights, __m256i values, __m256i &sum) {
+    __m256i products = _mm256_madd_epi16(weights, values);
+    asm("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
+}
+
+// Whole-number sums of R rows by P panels over one group of columns. A function of its own, so that the compiler
+// has all registers for these sums; the tile's own are only touched between groups.
+template <int R, int P>
+[[gnu::noinline]] void group_sums(const int8_t *weight, int64_t apart, const int16_t *x, int64_t stride, int pairs,
+                                  __m256i *out) {
+    __m256i sums[R][2 * P];
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < 2 * P; ++v) sums[r][v] = _mm256_setzero_si256();
+    for (int pair = 0; pair < pairs; ++pair) {
+        __m256i weights[2 * P];
+#pragma GCC unroll 8
+        for (int v = 0; v < 2 * P; ++v)
+            weights[v] = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i *>(
+                weight + (v / 2) * apart + int64_t{pair} * 2 * PANEL + v % 2 * PANEL)));
+#pragma GCC unroll 12
+        for (int r = 0; r < R; ++r) {
+            int32_t two;
+            std::memcpy(&two, x + r * stride + 2 * pair, sizeof two);
+            const __m256i values = _mm256_set1_epi32(two);
+#pragma GCC unroll 8
+            for (int v = 0; v < 2 * P; ++v) add_pairs(weights[v], values, sums[r][v]);
+        }
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < 2 * P; ++v) out[r * 2 * P + v] = sums[r][v];
+}
+
 template <int R, int P>
 void tile_int8(const sg_linear &w, int panel, const Rows &rows, int row, float *y) {
     const int pairs = pairs_of(w), groups = groups_of(w);
@@ -120,38 +158,19 @@ void tile_int8(const sg_linear &w, int panel, const Rows &rows, int row, float *
     const float *scale = w.scales + int64_t{panel} * groups * PANEL;
     const int16_t *x = rows.whole + row * rows.whole_stride;
     Vec sums[R][2 * P];
-#pragma GCC unroll 12
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-        for (int v = 0; v < 2 * P; ++v) sums[r][v] = zero();
+    for (auto &of_row : sums)
+        for (auto &part : of_row) part = zero();
     for (int group = 0; group < groups; ++group) {
-        __m256i whole[R][2 * P];
-#pragma GCC unroll 12
-        for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-            for (int v = 0; v < 2 * P; ++v) whole[r][v] = _mm256_setzero_si256();
-        const int end = std::min(pairs, (group + 1) * GROUP / 2);
-        for (int pair = group * GROUP / 2; pair < end; ++pair) {
-            __m256i weights[2 * P];
-#pragma GCC unroll 8
-            for (int v = 0; v < 2 * P; ++v)
-                weights[v] = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i *>(
-                    weight + (v / 2) * apart + int64_t{pair} * 2 * PANEL + v % 2 * PANEL)));
-#pragma GCC unroll 12
-            for (int r = 0; r < R; ++r) {
-                int32_t two;
-                std::memcpy(&two, x + r * rows.whole_stride + 2 * pair, sizeof two);
-                const __m256i values = _mm256_set1_epi32(two);
-#pragma GCC unroll 8
-                for (int v = 0; v < 2 * P; ++v)
-                    whole[r][v] = _mm256_add_epi32(whole[r][v], _mm256_madd_epi16(weights[v], values));
-            }
-        }
+        constexpr int PAIRS = GROUP / 2;
+        __m256i whole[R * 2 * P];
+        group_sums<R, P>(weight + int64_t{group} * PAIRS * 2 * PANEL, apart, x + group * GROUP, rows.whole_stride,
+                         std::min(PAIRS, pairs - group * PAIRS), whole);
 #pragma GCC unroll 8
         for (int v = 0; v < 2 * P; ++v) {
             const Vec step = load(scale + (int64_t{v / 2} * groups + group) * PANEL + v % 2 * LANES);
 #pragma GCC unroll 12
-            for (int r = 0; r < R; ++r) sums[r][v] = mul_add(_mm256_cvtepi32_ps(whole[r][v]), step, sums[r][v]);
+            for (int r = 0; r < R; ++r)
+                sums[r][v] = mul_add(_mm256_cvtepi32_ps(whole[r * 2 * P + v]), step, sums[r][v]);
         }
     }
 #pragma GCC unroll 12
@@ -198,9 +217,9 @@ void strips(const sg_linear &w, int first, int last, const Rows &rows, int count
 }
 
 // A phase: (count, columns) rows to (count, rows of w).
-inline void product(Team &team, const sg_linear &w, const Rows &rows, int count, float *y) {
+inline void product(Team::Member &member, const sg_linear &w, const Rows &rows, int count, float *y) {
     const int panels = panels_of(w), tasks = (panels + TASK_PANELS - 1) / TASK_PANELS;
-    team.each(tasks, std::max(1, tasks / (team.threads() * 8)), [&](int task) {
+    member.each(tasks, std::max(1, tasks / (member.threads() * 8)), [&](int task) {
         const int first = task * TASK_PANELS, last = std::min(first + TASK_PANELS, panels);
         switch (w.format) {
             case SG_FLOAT32: strips<float>(w, first, last, rows, count, y); break;

@@ -1,7 +1,9 @@
 // Threads that go through one function together, phase by phase.
 //
-// All run the same function; ``each`` deals out a phase's tasks and returns when all of them are done. Between
-// functions the helpers sleep. A phase takes microseconds, so who is early spins for a while before it yields.
+// All run the same function; ``each`` deals out a phase's tasks and returns when all of them are done. What is
+// waited for is the tasks, not the threads: one that the system has put aside between tasks holds up nobody, and
+// finds nothing left to do when it comes back. Between functions the helpers sleep. A phase takes microseconds, so
+// who is early spins for a while before it yields.
 #pragma once
 #include <immintrin.h>
 
@@ -15,7 +17,38 @@
 namespace sealgate {
 
 class Team {
+    struct alignas(64) Phase {
+        std::atomic<int> next{0}, done{0};
+    };
+
    public:
+    // One thread's place in the function that all run.
+    class Member {
+       public:
+        Member(Team &team, int thread) : thread(thread), team_(team) {}
+        const int thread;
+
+        int threads() const { return team_.threads_; }
+
+        // Deal out tasks 0 to count, so many at a time; all are done when it returns.
+        template <typename Task>
+        void each(int count, int at_a_time, const Task &task) {
+            Phase &phase = team_.phases_[phase_++];
+            for (;;) {
+                const int first = phase.next.fetch_add(at_a_time, std::memory_order_relaxed);
+                if (first >= count) break;
+                const int end = std::min(first + at_a_time, count);
+                for (int index = first; index < end; ++index) task(index);
+                phase.done.fetch_add(end - first, std::memory_order_acq_rel);
+            }
+            wait_until([&] { return phase.done.load(std::memory_order_acquire) == count; });
+        }
+
+       private:
+        Team &team_;
+        int phase_ = 0;
+    };
+
     explicit Team(int threads) : threads_(std::max(threads, 1)) {
         for (int index = 1; index < threads_; ++index) helpers_.emplace_back([this, index] { serve(index); });
     }
@@ -30,44 +63,28 @@ class Team {
 
     int threads() const { return threads_; }
 
-    // Run work(thread) on every thread, the caller's among them. One caller at a time.
-    void run(const std::function<void(int)> &work) {
-        if (threads_ == 1) return work(0);
+    // Run work(member) on every thread, the caller's among them, through at most so many phases. One caller at a
+    // time.
+    void run(int phases, const std::function<void(Member &)> &work) {
+        if (static_cast<int>(phases_.size()) < phases) phases_ = std::vector<Phase>(phases);
+        for (int phase = 0; phase < phases; ++phase) {
+            phases_[phase].next.store(0, std::memory_order_relaxed);
+            phases_[phase].done.store(0, std::memory_order_relaxed);
+        }
         work_ = &work;
+        left_.store(0, std::memory_order_relaxed);
         call_.fetch_add(1, std::memory_order_release);
         call_.notify_all();
-        work(0);
-        meet();  // no helper reads work_ after this
-    }
-
-    // Within run: deal out tasks 0 to count, so many at a time; all are done when it returns.
-    template <typename Task>
-    void each(int count, int at_a_time, const Task &task) {
-        if (threads_ == 1) {
-            for (int index = 0; index < count; ++index) task(index);
-            return;
-        }
-        for (;;) {
-            const int first = next_.fetch_add(at_a_time, std::memory_order_relaxed);
-            if (first >= count) break;
-            for (int index = first, end = std::min(first + at_a_time, count); index < end; ++index) task(index);
-        }
-        meet();
+        Member member(*this, 0);
+        work(member);
+        wait_until([this] { return left_.load(std::memory_order_acquire) == threads_ - 1; });
     }
 
    private:
-    static constexpr int SPINS = 20000;
-
-    // The last to arrive begins the next phase.
-    void meet() {
-        const uint32_t phase = phase_.load(std::memory_order_relaxed);
-        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
-            arrived_.store(0, std::memory_order_relaxed);
-            next_.store(0, std::memory_order_relaxed);
-            phase_.store(phase + 1, std::memory_order_release);
-            return;
-        }
-        for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) {
+    template <typename Ready>
+    static void wait_until(const Ready &ready) {
+        constexpr int SPINS = 4000;
+        for (int spins = 0; !ready(); ++spins) {
             if (spins < SPINS)
                 _mm_pause();
             else
@@ -76,24 +93,22 @@ class Team {
     }
 
     void serve(int thread) {
-        uint32_t seen = 0;
-        for (;;) {
+        for (uint32_t seen = 0;; ++seen) {
             call_.wait(seen, std::memory_order_acquire);
-            ++seen;
             if (stopping_.load(std::memory_order_relaxed)) return;
-            (*work_)(thread);
-            meet();
+            Member member(*this, thread);
+            (*work_)(member);
+            left_.fetch_add(1, std::memory_order_release);
         }
     }
 
     const int threads_;
     std::vector<std::thread> helpers_;
-    const std::function<void(int)> *work_ = nullptr;
+    std::vector<Phase> phases_;
+    const std::function<void(Member &)> *work_ = nullptr;
     std::atomic<bool> stopping_{false};
     alignas(64) std::atomic<uint32_t> call_{0};
-    alignas(64) std::atomic<uint32_t> phase_{0};
-    alignas(64) std::atomic<int> arrived_{0};
-    alignas(64) std::atomic<int> next_{0};
+    alignas(64) std::atomic<int> left_{0};
 };
 
 }  // namespace sealgate
