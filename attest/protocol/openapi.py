@@ -15,6 +15,7 @@ from attest.protocol import paths
 from attest.protocol.openai.answers import (
     ChatAnswer,
     CompletionAnswer,
+    DetokenizeAnswer,
     EmbeddingsAnswer,
     ErrorAnswer,
     ModelList,
@@ -23,9 +24,15 @@ from attest.protocol.openai.answers import (
 from attest.protocol.openai.chat import ChatRequest
 from attest.protocol.openai.completions import CompletionRequest
 from attest.protocol.openai.embeddings import EmbeddingsRequest
-from attest.protocol.openai.tokenize import TokenizeRequest
+from attest.protocol.openai.tokenize import DetokenizeRequest, TokenizeRequest
 
 _REFERENCE: Final = "#/components/schemas/{model}"
+_TOKENS: Final[tuple[tuple[str, str, type[BaseModel], type[BaseModel]], ...]] = (
+    (paths.TOKENIZE_PATH, "tokenize", TokenizeRequest, TokenizeAnswer),
+    (paths.DETOKENIZE_PATH, "detokenize", DetokenizeRequest, DetokenizeAnswer),
+    (paths.TOKENIZE_PATHS[1], "tokenizeAsVllm", TokenizeRequest, TokenizeAnswer),
+    (paths.DETOKENIZE_PATHS[1], "detokenizeAsVllm", DetokenizeRequest, DetokenizeAnswer),
+)
 _ERRORS: Final = {
     "400": "The request must change; code says how.",
     "401": "Who asks is not established.",
@@ -56,9 +63,12 @@ def document(
         further_paths: OpenAPI path items of further routes.
         api_keys: the OpenAI-shaped routes want a bearer key.
     """
-    requests: list[type[BaseModel]] = [ChatRequest, CompletionRequest, EmbeddingsRequest, TokenizeRequest]
+    requests: list[type[BaseModel]] = [
+        *(ChatRequest, CompletionRequest, EmbeddingsRequest),
+        *(TokenizeRequest, DetokenizeRequest),
+    ]
     answers: list[type[BaseModel]] = [
-        *(ChatAnswer, CompletionAnswer, EmbeddingsAnswer, TokenizeAnswer),
+        *(ChatAnswer, CompletionAnswer, EmbeddingsAnswer, TokenizeAnswer, DetokenizeAnswer),
         *(ModelList, ErrorAnswer),
     ]
     _, definitions = models_json_schema(
@@ -91,8 +101,9 @@ def document(
             paths.EMBEDDINGS_PATH: {
                 "post": _operation("embed", EmbeddingsRequest, EmbeddingsAnswer, failures) | security
             },
-            paths.TOKENIZE_PATH: {
-                "post": _operation("tokenize", TokenizeRequest, TokenizeAnswer, failures) | security
+            **{
+                path: {"post": _operation(name, request, answer, failures) | security}
+                for path, name, request, answer in _TOKENS
             },
             **(further_paths or {}),
         },

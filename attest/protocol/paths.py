@@ -25,6 +25,11 @@ CHAT_PATH: Final = "/v1/chat/completions"
 COMPLETIONS_PATH: Final = "/v1/completions"
 EMBEDDINGS_PATH: Final = "/v1/embeddings"
 TOKENIZE_PATH: Final = "/v1/tokenize"
+DETOKENIZE_PATH: Final = "/v1/detokenize"
+
+TOKENIZE_PATHS: Final = (TOKENIZE_PATH, "/tokenize")
+DETOKENIZE_PATHS: Final = (DETOKENIZE_PATH, "/detokenize")
+"""Ours, which a client of the OpenAI API finds under its base address, and vLLM's."""
 
 # --- media types -----------------------------------------------------------------------------------
 

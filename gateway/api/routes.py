@@ -1,7 +1,7 @@
 """The OpenAI-compatible API that applications see, and the gateway's own routes.
 
-Through the relay go ``/v1/chat/completions``, ``/v1/completions``, ``/v1/embeddings``, ``/v1/tokenize``,
-``/v1/models`` and ``/v1/models/{id}``.
+Through the relay go ``/v1/chat/completions``, ``/v1/completions``, ``/v1/embeddings``, ``/v1/tokenize`` and
+``/v1/detokenize`` (where vLLM has them too), ``/v1/models`` and ``/v1/models/{id}``.
 ``/sealgate/verdict`` says what the gateway believes of its runtime, and why. All of these want an API key.
 ``/healthz``, ``/metrics`` and ``/openapi.json`` want none, and hold no content.
 """
@@ -20,6 +20,7 @@ from starlette.types import Lifespan
 
 from attest.appraise import AttestedRuntime
 from attest.protocol import paths
+from attest.protocol.openai.parse import REQUESTS
 from gateway.api.body import read_json_body
 from gateway.api.openapi import gateway_document
 from gateway.api.respond import ErrorResponse, RelayResponse
@@ -65,10 +66,7 @@ class Api:
         app = Starlette(
             lifespan=lifespan,
             routes=[
-                Route(paths.CHAT_PATH, relayed, methods=["POST"]),
-                Route(paths.COMPLETIONS_PATH, relayed, methods=["POST"]),
-                Route(paths.EMBEDDINGS_PATH, relayed, methods=["POST"]),
-                Route(paths.TOKENIZE_PATH, relayed, methods=["POST"]),
+                *(Route(path, relayed, methods=["POST"]) for path in REQUESTS),
                 Route(paths.MODELS_PATH, relayed, methods=["GET"]),
                 Route(f"{paths.MODELS_PATH}/{{model:path}}", relayed, methods=["GET"]),
                 Route(VERDICT_PATH, self._answering(self._verdict), methods=["GET"]),

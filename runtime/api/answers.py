@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from attest.protocol.openai.sampling import StreamOptions
 from runtime.api.exchange import Exchange
-from runtime.api.generation import Echo, Piece
-from runtime.api.logprobs import CompletionLogprobs, chat_entry
+from runtime.api.generation import Piece, Reading
+from runtime.api.logprobs import CompletionLogprobs, PromptScores, chat_entry
 from runtime.api.served import ServedModel
 from runtime.api.tool_calls import CallDelta
 from runtime.engine.base import TokenOutput
@@ -82,9 +82,9 @@ class _Head:
         # Where usage is asked for, the events before the one that has it say null.
         self._event_end = '],"usage":null' if options.include_usage else "]"
 
-    def document(self, kind: str, choices: list[dict[str, Any]], exchange: Exchange) -> bytes:
+    def document(self, kind: str, choices: list[dict[str, Any]], exchange: Exchange, **further: Any) -> bytes:
         members = {**self._members, "object": kind, "choices": choices, "usage": usage(exchange)}
-        return to_json(members).encode()
+        return to_json({**members, **further}).encode()
 
     def event_start(self, kind: str) -> str:
         """All of an event before the first choice."""
@@ -113,6 +113,7 @@ class ChatWriter:
         created: seconds since 1970.
         served: the model.
         logprobs: log-probabilities were asked for.
+        prompt_logprobs: alternatives per token of the prompt that were asked for; None for none at all.
         options: of a streamed answer.
     """
 
@@ -120,11 +121,19 @@ class ChatWriter:
     event_kind = "chat.completion.chunk"
 
     def __init__(
-        self, answer_id: str, created: int, served: ServedModel, options: StreamOptions, *, logprobs: bool
+        self,
+        answer_id: str,
+        created: int,
+        served: ServedModel,
+        options: StreamOptions,
+        *,
+        logprobs: bool,
+        prompt_logprobs: int | None = None,
     ) -> None:
         self._head = _Head(answer_id, created, served, options)
         self._served = served
         self._logprobs = logprobs
+        self._scores = _scores(served, prompt_logprobs)
         self._begun: set[int] = set()
         self._start = self._head.event_start(self.event_kind)
 
@@ -154,6 +163,7 @@ class ChatWriter:
 
     def whole(self, pieces: Iterable[Piece], exchange: Exchange) -> bytes:
         """The answer in one document."""
+        by_choice = _by_choice(pieces)
         choices = [
             {
                 "index": index,
@@ -161,9 +171,10 @@ class ChatWriter:
                 "logprobs": self._entries(own) if self._logprobs else None,
                 "finish_reason": own[-1].finish_reason,
             }
-            for index, own in _by_choice(pieces)
+            for index, own in by_choice
         ]
-        return self._head.document(self.whole_kind, choices, exchange)
+        further = _prompt_logprobs(self._scores, by_choice[0][1][0].reading)
+        return self._head.document(self.whole_kind, choices, exchange, **further)
 
     def _entries(self, pieces: list[Piece]) -> dict[str, Any]:
         tokenizer = self._served.tokenizer
@@ -178,6 +189,7 @@ class CompletionWriter:
         created: seconds since 1970.
         served: the model.
         alternatives: log-probabilities per token that were asked for; None for none at all.
+        prompt_logprobs: the same per token of the prompt.
         options: of a streamed answer.
     """
 
@@ -191,10 +203,12 @@ class CompletionWriter:
         options: StreamOptions,
         *,
         alternatives: int | None,
+        prompt_logprobs: int | None = None,
     ) -> None:
         self._head = _Head(answer_id, created, served, options)
         self._served = served
         self._alternatives = alternatives
+        self._scores = _scores(served, prompt_logprobs)
         self._logprobs: dict[int, CompletionLogprobs] = {}
         self._start = self._head.event_start(self.kind)
 
@@ -210,19 +224,28 @@ class CompletionWriter:
 
     def whole(self, pieces: Iterable[Piece], exchange: Exchange) -> bytes:
         """The answer in one document."""
-        choices = [self._choice(index, own) for index, own in _by_choice(pieces)]
+        by_choice = _by_choice(pieces)
+        readings = [own[0].reading for _, own in by_choice]
+        scored = {each.place: each.scored for each in readings if each is not None and each.scored}
+        choices = []
+        for (index, own), reading in zip(by_choice, readings, strict=True):
+            if reading is None:
+                choices.append(self._choice(index, own))
+                continue
+            read = replace(reading, scored=scored.get(reading.place, ()))
+            choices.append({**self._choice(index, own, read), **_prompt_logprobs(self._scores, read)})
         return self._head.document(self.kind, choices, exchange)
 
-    def _choice(self, index: int, pieces: list[Piece]) -> dict[str, Any]:
-        echo = pieces[0].echo
+    def _choice(self, index: int, pieces: list[Piece], reading: Reading | None = None) -> dict[str, Any]:
+        echoed = reading if reading is not None and reading.echo is not None else None
         return {
             "index": index,
-            "text": ("" if echo is None else echo.text) + _text(pieces),
-            "logprobs": self._entries(index, echo, _outputs(pieces)),
+            "text": ("" if echoed is None else echoed.echo or "") + _text(pieces),
+            "logprobs": self._entries(index, echoed, _outputs(pieces)),
             "finish_reason": pieces[-1].finish_reason,
         }
 
-    def _entries(self, index: int, echo: Echo | None, outputs: list[TokenOutput]) -> dict[str, Any] | None:
+    def _entries(self, index: int, echo: Reading | None, outputs: list[TokenOutput]) -> dict[str, Any] | None:
         if self._alternatives is None:
             return None
         if index not in self._logprobs:
@@ -232,6 +255,17 @@ class CompletionWriter:
             return logprobs.of(outputs)
         prompt, answer = logprobs.of_prompt(echo.token_ids, echo.scored), logprobs.of(outputs)
         return {name: prompt[name] and prompt[name] + answer[name] for name in prompt}
+
+
+def _scores(served: ServedModel, alternatives: int | None) -> PromptScores | None:
+    return None if alternatives is None else PromptScores(served.tokenizer, alternatives)
+
+
+def _prompt_logprobs(scores: PromptScores | None, reading: Reading | None) -> dict[str, Any]:
+    """The member that only an answer to who asked for it has."""
+    if scores is None or reading is None:
+        return {}
+    return {"prompt_logprobs": scores.of(reading.token_ids, reading.scored)}
 
 
 def _by_choice(pieces: Iterable[Piece]) -> list[tuple[int, list[Piece]]]:

@@ -26,11 +26,14 @@ class Embeddings:
 
     Args:
         embedder: the model.
+
+    Attributes:
+        prompts: reads for it.
     """
 
     def __init__(self, embedder: ServedEmbedder) -> None:
         self._embedder = embedder
-        self._prompts = Prompts(embedder.tokenizer)
+        self.prompts = Prompts(embedder.tokenizer)
 
     @property
     def model(self) -> str:
@@ -42,10 +45,6 @@ class Embeddings:
         """Tokens of the longest text."""
         return self._embedder.context_length
 
-    async def tokens(self, text: str) -> list[int]:
-        """What a text is to the model."""
-        return await self._prompts.of_text(text)
-
     async def answer(self, request: EmbeddingsRequest, exchange: Exchange) -> bytes:
         """The document; notes on the exchange what ran, and counts.
 
@@ -54,7 +53,7 @@ class Embeddings:
                 ``context_length_exceeded`` for a text; as the engine's refusals.
         """
         self._check_dimensions(request.dimensions)
-        texts = await self._prompts.of_inputs(request)
+        texts = await self.prompts.of_inputs(request)
         self._check_lengths(texts, single=request.single)
         tokens = sum(map(len, texts))
         exchange.runs(self._embedder.name, self._embedder.digest, self._embedder.backend)

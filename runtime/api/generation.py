@@ -28,23 +28,27 @@ Ending = FinishReason | Literal["tool_calls"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Echo:
-    """A prompt to be shown before its answer.
+class Reading:
+    """A prompt of which the answer says something.
 
     Args:
-        text: as it was sent; where tokens were sent, what they say.
+        place: among the request's prompts.
         token_ids: the prompt.
+        echo: to be shown before the answer: the text as it was sent, or where tokens were sent what they say;
+            None if it is not to be shown.
         alone: nothing is to follow.
-        scored: what the model thinks of the prompt's last tokens; empty unless asked for.
+        scored: what the model thinks of the prompt's last tokens. Empty unless it was asked for, and with all
+            but the first of the answers to one prompt.
     """
 
-    text: str
+    place: int
     token_ids: tuple[int, ...]
+    echo: str | None
     alone: bool
     scored: PromptLogprobs = ()
 
     def __repr__(self) -> str:
-        return f"Echo({len(self.token_ids)} tokens)"
+        return f"Reading({len(self.token_ids)} tokens)"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,7 +61,7 @@ class Piece:
         output: the token, for its log-probabilities; None if it has no place among them (end of sequence).
         finish_reason: None while the choice goes on.
         calls: what was added to calls of functions.
-        echo: the prompt that the choice begins with; with its first piece only, and if it was asked for.
+        reading: the prompt that the choice answers; with its first piece only, and if it was asked for.
     """
 
     index: int
@@ -65,7 +69,7 @@ class Piece:
     output: TokenOutput | None
     finish_reason: Ending | None
     calls: Sequence[CallDelta] = ()
-    echo: Echo | None = None
+    reading: Reading | None = None
 
     def __repr__(self) -> str:
         return f"Piece({self.index}, {len(self.text)} characters, {self.finish_reason})"
@@ -79,7 +83,7 @@ class Plan:
     request: GenerateRequest
     stops: tuple[str, ...]
     functions: frozenset[str] = frozenset()
-    echo: Echo | None = None
+    reading: Reading | None = None
 
     def __repr__(self) -> str:
         return f"Plan({self.index}, {self.request!r})"
@@ -111,23 +115,26 @@ def plans(
     """
     result: list[Plan] = []
     for place, prompt in enumerate(prompts):
-        echo = _echo(request, place, prompt, served)
+        reading = _reading(request, place, prompt, served)
         params = _sampling(request, len(prompt), served.engine.info.context_length)
         exchange.prompt_tokens += len(prompt)
-        for _ in range(request.choices):
+        for choice in range(request.choices):
             index = len(result)
             # Different answers are wanted of one seed, and the same ones again next time.
             seed = None if params.seed is None else params.seed + index
+            scores = (
+                None if choice else params.prompt_logprobs
+            )  # once: the others find it in the prefix cache
             generate = GenerateRequest(
                 request_id=f"{request_id}-{index}",
                 tenant=exchange.tenant,
                 prompt_token_ids=tuple(prompt),
-                params=replace(params, seed=seed),
+                params=replace(params, seed=seed, prompt_logprobs=scores),
                 label_domain=exchange.label_id,
                 guide=None if form is None else form.guide(),
                 adapter_digest=served.adapter_digest,
             )
-            result.append(Plan(index, generate, request.stops, functions, echo))
+            result.append(Plan(index, generate, request.stops, functions, reading))
     return result
 
 
@@ -142,30 +149,33 @@ def run(plans: Sequence[Plan], served: ServedModel, exchange: Exchange) -> Async
     return _merged([_run_one(plan, served, exchange) for plan in plans])
 
 
-def _echo(
+def _reading(
     request: ChatRequest | CompletionRequest, place: int, prompt: Sequence[int], served: ServedModel
-) -> Echo | None:
-    if isinstance(request, ChatRequest) or not request.echo:
+) -> Reading | None:
+    echo = None
+    if isinstance(request, CompletionRequest) and request.echo:
+        sent = request.prompts[place]
+        echo = sent if isinstance(sent, str) else served.tokenizer.decode(sent, skip_special_tokens=False)
+    if echo is None and request.scores is None:
         return None
-    sent = request.prompts[place]
-    text = sent if isinstance(sent, str) else served.tokenizer.decode(sent, skip_special_tokens=False)
-    return Echo(text, tuple(prompt), alone=request.token_limit == 0)
+    return Reading(place, tuple(prompt), echo, alone=request.token_limit == 0)
 
 
-async def _echo_alone(
-    plan: Plan, echo: Echo, served: ServedModel, exchange: Exchange
+async def _read_alone(
+    plan: Plan, reading: Reading, served: ServedModel, exchange: Exchange
 ) -> AsyncGenerator[Piece]:
     """The prompt is read and scored with the first token after it, which nobody asked for."""
     async with aclosing(served.engine.generate(plan.request)) as outputs:
         first = await anext(outputs)
     exchange.finished("length")
-    yield Piece(plan.index, "", None, "length", echo=replace(echo, scored=first.prompt_logprobs or ()))
+    scored = replace(reading, scored=first.prompt_logprobs or ())
+    yield Piece(plan.index, "", None, "length", reading=scored)
 
 
 async def _run_one(plan: Plan, served: ServedModel, exchange: Exchange) -> AsyncGenerator[Piece]:
-    echo = plan.echo
-    if echo is not None and echo.alone:
-        async for piece in _echo_alone(plan, echo, served, exchange):
+    reading = plan.reading
+    if reading is not None and reading.alone:
+        async for piece in _read_alone(plan, reading, served, exchange):
             yield piece
         return
     hidden = served.tokenizer.eos_ids
@@ -185,11 +195,11 @@ async def _run_one(plan: Plan, served: ServedModel, exchange: Exchange) -> Async
                     reason = "tool_calls"
             if reason is not None:
                 exchange.finished(reason)
-            if echo is not None and output.prompt_logprobs is not None:
-                echo = replace(echo, scored=output.prompt_logprobs)
+            if reading is not None and output.prompt_logprobs is not None:
+                reading = replace(reading, scored=output.prompt_logprobs)
             shown = None if output.token_id in hidden else output
-            yield Piece(plan.index, text, shown, reason, calls, echo)
-            echo = None
+            yield Piece(plan.index, text, shown, reason, calls, reading)
+            reading = None
             if stream.stopped:
                 return
 
@@ -229,7 +239,6 @@ def _sampling(request: ChatRequest | CompletionRequest, prompt: int, context: in
     room, limit = context - prompt, request.token_limit
     if room < (limit or 1):
         raise context_exceeded(context, prompt, limit or None, param)
-    scoring = isinstance(request, CompletionRequest) and bool(request.echo)
     return SamplingParams(
         max_tokens=room if limit is None else max(limit, 1),
         temperature=1.0 if request.temperature is None else request.temperature,
@@ -241,6 +250,6 @@ def _sampling(request: ChatRequest | CompletionRequest, prompt: int, context: in
         frequency_penalty=request.frequency_penalty or 0.0,
         logprobs=request.alternatives,
         ignore_eos=request.ignore_eos,
-        prompt_logprobs=request.alternatives if scoring else None,
-        prompt_logprobs_from=request.prompt_logprobs_from if isinstance(request, CompletionRequest) else 1,
+        prompt_logprobs=request.scores,
+        prompt_logprobs_from=request.prompt_logprobs_from,
     )

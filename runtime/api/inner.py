@@ -2,7 +2,7 @@
 
     GET  /v1/models, /v1/models/{name}
     POST /v1/chat/completions, /v1/completions      whole or streamed
-    POST /v1/embeddings, /v1/tokenize
+    POST /v1/embeddings, /v1/tokenize, /v1/detokenize
 
 An ordinary ASGI app, written without a framework: a few routes, and every function between a token and the
 seal is paid for per token. It answers only requests that carry an ``Exchange``. An error that happens before
@@ -11,6 +11,7 @@ the first token has its own status; a stream that breaks later ends with an erro
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
@@ -26,7 +27,7 @@ from attest.protocol.openai.chat import ChatRequest
 from attest.protocol.openai.completions import CompletionRequest
 from attest.protocol.openai.embeddings import EmbeddingsRequest
 from attest.protocol.openai.parse import InvalidBody, Request, parse_request
-from attest.protocol.openai.tokenize import TokenizeRequest
+from attest.protocol.openai.tokenize import DetokenizeRequest, TokenizeRequest
 from runtime.api import forms, generation
 from runtime.api.answers import DONE, ChatWriter, CompletionWriter, Writer, error_event, to_json
 from runtime.api.asgi import BodyTooLarge, ClientGone, header, read_body, respond
@@ -37,6 +38,7 @@ from runtime.api.generation import Piece
 from runtime.api.models import Models
 from runtime.api.prompts import Prompts
 from runtime.api.served import ServedModel
+from runtime.api.tokens import Tokens
 from runtime.engine.base import EngineRefusal
 
 _LOG = logging.getLogger("sealgate.runtime")
@@ -61,6 +63,7 @@ class InnerApp:
         self._wall_clock = wall_clock
         self._prompts = Prompts(served.tokenizer)
         self._embeddings = None if served.embedder is None else Embeddings(served.embedder)
+        self._tokens = Tokens(served, self._models, self._prompts, self._embeddings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -95,9 +98,14 @@ class InnerApp:
         elif path == paths.EMBEDDINGS_PATH:
             _require_method(method, "POST")
             await self._embed(await self._body(scope, receive, EmbeddingsRequest), send, exchange)
-        elif path == paths.TOKENIZE_PATH:
+        elif path in paths.TOKENIZE_PATHS:
             _require_method(method, "POST")
-            await self._tokenize(await self._body(scope, receive, TokenizeRequest), send)
+            tokens = await self._tokens.of(await self._body(scope, receive, TokenizeRequest))
+            await respond(send, HTTPStatus.OK, tokens, paths.MEDIA_JSON)
+        elif path in paths.DETOKENIZE_PATHS:
+            _require_method(method, "POST")
+            text = await self._tokens.text(await self._body(scope, receive, DetokenizeRequest))
+            await respond(send, HTTPStatus.OK, text, paths.MEDIA_JSON)
         elif path == paths.OPENAPI_PATH:
             _require_method(method, "GET")
             document = openapi.document("Sealgate runtime, inner API", version=version("sealgate"))
@@ -133,6 +141,7 @@ class InnerApp:
             served,
             request.streaming,
             logprobs=bool(request.logprobs),
+            prompt_logprobs=request.prompt_logprobs,
         )
         await self._generate(request, [prompt], writer, send, exchange, served=served)
 
@@ -145,6 +154,7 @@ class InnerApp:
             served,
             request.streaming,
             alternatives=request.alternatives,
+            prompt_logprobs=request.prompt_logprobs,
         )
         await self._generate(request, prompts, writer, send, exchange, served=served)
 
@@ -153,20 +163,6 @@ class InnerApp:
         if embeddings is None or request.model != embeddings.model:
             raise self._models.makes_no_embeddings()
         await respond(send, HTTPStatus.OK, await embeddings.answer(request, exchange), paths.MEDIA_JSON)
-
-    async def _tokenize(self, request: TokenizeRequest, send: Send) -> None:
-        tokens, context = await self._tokens(request)
-        document = {"tokens": tokens, "count": len(tokens), "max_model_len": context}
-        await respond(send, HTTPStatus.OK, to_json(document).encode(), paths.MEDIA_JSON)
-
-    async def _tokens(self, request: TokenizeRequest) -> tuple[list[int], int]:
-        """The tokens that the model asked for would read, and how many it can hold."""
-        embeddings, text, chat = self._embeddings, request.prompt, request.chat
-        if embeddings is not None and request.model == embeddings.model and text is not None:
-            return await embeddings.tokens(text), embeddings.context_length
-        served = await self._models.choose(request.model)
-        tokens = await (self._prompts.of_text(text or "") if chat is None else self._prompts.of_chat(chat))
-        return tokens, served.engine.info.context_length
 
     async def _generate(
         self,
@@ -204,7 +200,10 @@ class InnerApp:
                     first, pieces, writer, send, exchange, include_usage=request.streaming.include_usage
                 )
             else:
-                body = writer.whole(collected, exchange)
+                if request.scores is None:
+                    body = writer.whole(collected, exchange)
+                else:  # a line per token of the prompt: other answers stream meanwhile
+                    body = await asyncio.to_thread(writer.whole, collected, exchange)
                 await respond(send, HTTPStatus.OK, body, paths.MEDIA_JSON, headers)
 
     async def _model_page(self, name: str) -> bytes:

@@ -27,6 +27,40 @@ def _token(token_id: int, logprob: float, tokenizer: Tokenizer) -> dict[str, Any
     return {"token": text, "logprob": logprob, "bytes": data}
 
 
+class PromptScores:
+    """The ``prompt_logprobs`` of an answer, as vLLM writes them.
+
+    Args:
+        tokenizer: of the model.
+        alternatives: how many were asked for per token.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, alternatives: int) -> None:
+        self._texts = _Texts(tokenizer)
+        self._alternatives = alternatives
+
+    def of(self, token_ids: Sequence[int], scored: PromptLogprobs) -> list[dict[str, Any] | None]:
+        """Of each place: the prompt's own token, then the likeliest, by token id; None where not scored.
+
+        Args:
+            token_ids: of the prompt.
+            scored: of its last tokens.
+        """
+        unscored = len(token_ids) - len(scored)
+        places = zip(token_ids[unscored:], scored, strict=True)
+        return [*[None] * unscored, *(self._place(token_id, *score) for token_id, score in places)]
+
+    def _place(self, token_id: int, logprob: float, rank: int, top: TopLogprobs) -> dict[str, Any]:
+        ranked = ((each, value, place) for place, (each, value) in enumerate(top[: self._alternatives], 1))
+        found = {token_id: (logprob, rank)}
+        for each, value, place in ranked:
+            found.setdefault(each, (value, place))
+        return {
+            str(each): {"logprob": value, "rank": place, "decoded_token": self._texts[each]}
+            for each, (value, place) in found.items()
+        }
+
+
 class CompletionLogprobs:
     """The ``logprobs`` of a plain completion's pieces.
 
@@ -36,7 +70,7 @@ class CompletionLogprobs:
     """
 
     def __init__(self, tokenizer: Tokenizer, alternatives: int) -> None:
-        self._tokenizer = tokenizer
+        self._texts = _Texts(tokenizer)
         self._alternatives = alternatives
         self._offset = 0
 
@@ -58,8 +92,8 @@ class CompletionLogprobs:
         unscored = [None] * (len(token_ids) - len(scored))
         return self._object(
             token_ids,
-            [*unscored, *(logprob for logprob, _ in scored)],
-            [*unscored, *(alternatives for _, alternatives in scored)],
+            [*unscored, *(logprob for logprob, _, _ in scored)],
+            [*unscored, *(alternatives[: self._alternatives] for _, _, alternatives in scored)],
         )
 
     def _object(
@@ -68,7 +102,7 @@ class CompletionLogprobs:
         logprobs: Sequence[float | None],
         alternatives: Sequence[TopLogprobs | None],
     ) -> dict[str, Any]:
-        tokens = [_text(token_id, self._tokenizer) for token_id in token_ids]
+        tokens = [self._texts[token_id] for token_id in token_ids]
         offsets = []
         for token in tokens:
             offsets.append(self._offset)
@@ -86,8 +120,20 @@ class CompletionLogprobs:
             return None
         tops: dict[str, float] = {}
         for token_id, logprob in alternatives:
-            tops.setdefault(_text(token_id, self._tokenizer), logprob)
+            tops.setdefault(self._texts[token_id], logprob)
         return tops
+
+
+class _Texts(dict[int, str]):
+    """Texts of single tokens; of a long prompt's alternatives most come up again and again."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self._tokenizer = tokenizer
+
+    def __missing__(self, token_id: int) -> str:
+        text = self[token_id] = _text(token_id, self._tokenizer)
+        return text
 
 
 def _text(token_id: int, tokenizer: Tokenizer) -> str:

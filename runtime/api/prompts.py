@@ -66,9 +66,30 @@ class Prompts:
             raise ApiError(HTTPStatus.BAD_REQUEST, "invalid_value", "The prompt is empty.", "prompt")
         return prompts
 
-    async def of_text(self, text: str) -> list[int]:
-        """The prompt that a text is, which may be empty."""
-        return (await self._plain([text], "prompt"))[0]
+    async def of_text(self, text: str, *, special: bool = True) -> list[int]:
+        """The prompt that a text is, which may be empty.
+
+        Args:
+            text: any text.
+            special: whether what the model expects around plain text is put around it.
+        """
+        return await self._tokenise(
+            lambda: self._tokenizer.encode(text, add_special_tokens=special), len(text)
+        )
+
+    async def names(self, tokens: list[int]) -> list[str]:
+        """What the vocabulary calls tokens."""
+        return await self._tokenise(lambda: self._tokenizer.names(tokens), len(tokens))
+
+    async def text(self, tokens: list[int]) -> str:
+        """What tokens say, special ones written out.
+
+        Raises:
+            ApiError: one is no token of the model.
+        """
+        self._check([tokens], "tokens")
+        decode = self._tokenizer.decode
+        return await self._tokenise(lambda: decode(tokens, skip_special_tokens=False), len(tokens))
 
     async def of_inputs(self, request: EmbeddingsRequest) -> list[list[int]]:
         """The texts to embed, in order; what comes as tokens is taken as it is.
@@ -84,12 +105,15 @@ class Prompts:
         tokens = await self._tokenise(
             lambda: [encode(text) if isinstance(text, str) else text for text in texts], characters
         )
+        self._check(tokens, param)
+        return tokens
+
+    def _check(self, tokens: list[list[int]], param: str) -> None:
         highest = self._tokenizer.vocab_size - 1
         if any(max(each, default=0) > highest for each in tokens):
             raise ApiError(
                 HTTPStatus.BAD_REQUEST, "invalid_value", f"Token ids run from 0 to {highest}.", param
             )
-        return tokens
 
     async def _tokenise(self, encode: Callable[[], _Encoded], characters: int) -> _Encoded:
         if characters < _LONG_TEXT:

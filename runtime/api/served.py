@@ -24,8 +24,11 @@ class Tokenizer(Protocol):
     def vocab_size(self) -> int:
         """Ids run from 0 to this, exclusive."""
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of plain text."""
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of plain text, by default with what the model expects around it."""
+
+    def names(self, token_ids: Sequence[int]) -> list[str]:
+        """What the vocabulary calls tokens; empty for what it does not have."""
 
     def encode_chat(
         self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None

@@ -148,8 +148,8 @@ class GenerateRequest:
 TopLogprobs = tuple[tuple[int, float], ...]
 """(token, log-probability) pairs, likeliest first."""
 
-PromptLogprobs = tuple[tuple[float, TopLogprobs], ...]
-"""Of each prompt token reported: its log-probability, and the alternatives at its place."""
+PromptLogprobs = tuple[tuple[float, int, TopLogprobs], ...]
+"""Of each prompt token reported: its log-probability, its rank (1 is the likeliest), the alternatives there."""
 
 
 @dataclass(frozen=True, repr=False)

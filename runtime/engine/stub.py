@@ -124,7 +124,7 @@ class StubEngine:
         count = request.params.prompt_logprobs
         if count is not None and index == 0:
             reported = request.prompt_token_ids[request.params.prompt_logprobs_from :]
-            scored = tuple((0.0, ((token, 0.0),) * min(1, count)) for token in reported)
+            scored = tuple((0.0, 1, ((token, 0.0),) * min(1, count)) for token in reported)
             output = replace(output, prompt_logprobs=scored)
         if index < total - 1:
             return output

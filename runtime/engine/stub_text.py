@@ -18,9 +18,13 @@ class ByteTokenizer:
     eos_ids: Final = frozenset({EOS})
     vocab_size: Final = EOS + 1
 
-    def encode(self, text: str) -> list[int]:
-        """The bytes of ``text``."""
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:  # noqa: ARG002 - as below
+        """The bytes of ``text``; nothing is put around them."""
         return list(text.encode("utf-8", "replace"))
+
+    def names(self, token_ids: Sequence[int]) -> list[str]:
+        """Bytes as two hex digits."""
+        return ["<end>" if token == EOS else f"<{token:02x}>" for token in token_ids]
 
     def encode_chat(
         self,

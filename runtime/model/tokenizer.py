@@ -44,6 +44,10 @@ class Tokenizer:
         """
         return list(self.backend.encode(text, add_special_tokens=add_special_tokens).ids)
 
+    def names(self, token_ids: Sequence[int]) -> list[str]:
+        """What the vocabulary calls tokens, as ``Ġfox``; empty for ids between its end and ``vocab_size``."""
+        return [self.backend.id_to_token(token_id) or "" for token_id in token_ids]
+
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Text of ``token_ids``; bytes that are no UTF-8 come out as U+FFFD."""
         return str(self.backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens))

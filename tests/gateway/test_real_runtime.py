@@ -78,6 +78,32 @@ async def test_completions_streamed_and_not(client: openai.AsyncOpenAI) -> None:
     assert "".join([chunk.choices[0].text async for chunk in stream if chunk.choices]) == TEXT.decode()
 
 
+async def test_what_the_model_thinks_of_a_prompt_as_vllm_says_it(client: openai.AsyncOpenAI) -> None:
+    """The stock client hands on what is not in its own API, both ways."""
+    asked = {"prompt_logprobs": 1}
+    completion = await client.completions.create(model=MODEL, prompt="Gr", max_tokens=1, extra_body=asked)
+    chat = await client.chat.completions.create(model=MODEL, messages=MESSAGES, extra_body=asked)
+    expected = [None, {"114": {"logprob": 0.0, "rank": 1, "decoded_token": "r"}}]
+    assert (completion.choices[0].model_extra or {})["prompt_logprobs"] == expected
+    assert chat.usage is not None
+    assert len((chat.model_extra or {})["prompt_logprobs"]) == chat.usage.prompt_tokens
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.completions.create(model=MODEL, prompt="Gr", extra_body=asked, stream=True)
+    assert refused.value.code == "invalid_value"
+    assert "only allowed when stream is false" in refused.value.message
+
+
+async def test_text_to_tokens_and_back_as_vllm_names_it(gateway: RunningGateway) -> None:
+    async with httpx2.AsyncClient(base_url=gateway.url, headers=gateway.authorization, verify=TLS) as http:
+        for before in ("", "/v1"):
+            tokens = (await http.post(f"{before}/tokenize", json={"prompt": "Grün"})).json()["tokens"]
+            answer = await http.post(f"{before}/detokenize", json={"tokens": tokens})
+            assert answer.json() == {"prompt": "Grün"}
+        refused = await http.post("/detokenize", json={"tokens": [1 << 31]})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tokens.0")
+    assert {entry["unmapped"]["kind"] for entry in gateway.log_entries()} >= {"decision", "outcome"}
+
+
 async def test_models(client: openai.AsyncOpenAI) -> None:
     assert [model.id async for model in client.models.list()] == [MODEL]
     assert (await client.models.retrieve(MODEL)).id == MODEL

@@ -73,6 +73,21 @@ class CompletionLogprobs(_Answer):
     text_offset: list[int]
 
 
+class PromptLogprob(_Answer):
+    """One token at one place of a prompt; ``rank`` 1 is the likeliest there."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+PromptLogprobs = list[dict[str, PromptLogprob] | None]
+"""Of each place of a prompt, by token id: the prompt's own token, and the likeliest; null where not scored.
+
+The shape is vLLM's. The first place never has any: nothing comes before it.
+"""
+
+
 class CalledFunction(_Answer):
     """What is called; the arguments are JSON as text."""
 
@@ -116,6 +131,7 @@ class ChatAnswer(_Answer):
     system_fingerprint: str
     choices: list[ChatChoice]
     usage: Usage
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 class FunctionDelta(_Answer):
@@ -171,6 +187,7 @@ class CompletionChoice(_Answer):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 class CompletionAnswer(_Answer):
@@ -211,11 +228,21 @@ class EmbeddingsAnswer(_Answer):
 
 
 class TokenizeAnswer(_Answer):
-    """``POST /v1/tokenize``: the prompt's tokens, and how many the model can hold."""
+    """``POST /v1/tokenize``: the prompt's tokens, and how many the model can hold.
+
+    ``token_strs`` are the vocabulary's own names of the tokens, if they were asked for.
+    """
 
     tokens: list[int]
     count: int
     max_model_len: int
+    token_strs: list[str] | None
+
+
+class DetokenizeAnswer(_Answer):
+    """``POST /v1/detokenize``: the text of the tokens, special ones written out."""
+
+    prompt: str
 
 
 class ModelEntry(_Answer):

@@ -29,15 +29,6 @@ class CompletionRequest(Sampling):
     max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None = None
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     echo: bool | None = None
-    prompt_logprobs_from: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=MAX_TOKENS,
-            description="Position of the first prompt token whose log-probability echo reports; what comes "
-            "before may be found in the prefix cache. Not in the OpenAI API.",
-        ),
-    ] = 1
     suffix: Literal[""] | None = None
 
     @property
@@ -51,6 +42,12 @@ class CompletionRequest(Sampling):
         return self.logprobs
 
     @property
+    def scores(self) -> int | None:
+        """As ``prompt_logprobs`` and ``echo`` ask for it, whichever wants more."""
+        echoed = self.logprobs if self.echo else None
+        return max((each for each in (self.prompt_logprobs, echoed) if each is not None), default=None)
+
+    @property
     def prompts(self) -> list[str] | list[list[int]]:
         """Each prompt, as text or as tokens."""
         if isinstance(self.prompt, str):
@@ -61,12 +58,12 @@ class CompletionRequest(Sampling):
 
     @model_validator(mode="after")
     def _check_echo(self) -> Self:
-        if self.max_tokens == 0 and not self.echo:
-            raise PydanticCustomError("rule", "max_tokens 0 is only allowed when echo is true")
+        if self.max_tokens == 0 and not self.echo and self.prompt_logprobs is None:
+            raise PydanticCustomError(
+                "rule", "max_tokens 0 is only allowed when echo is true or prompt_logprobs is set"
+            )
         if self.echo and self.stream:
             raise PydanticCustomError("rule", "echo is only allowed when stream is false")
-        if self.prompt_logprobs_from != 1 and (not self.echo or self.logprobs is None):
-            raise PydanticCustomError("rule", "prompt_logprobs_from is only allowed with echo and logprobs")
         return self
 
     @model_validator(mode="after")

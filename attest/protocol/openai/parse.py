@@ -24,24 +24,28 @@ from attest.protocol.openai.forms import (
 )
 from attest.protocol.openai.messages import Message, TextPart
 from attest.protocol.openai.sampling import MAX_STOP_CHARACTERS, MAX_STOPS, StreamOptions
-from attest.protocol.openai.tokenize import TokenizeRequest
+from attest.protocol.openai.tokenize import DetokenizeRequest, TokenizeRequest
 
 Request = TypeVar("Request", bound=Body)
 
-REQUESTS: Final[Mapping[str, type[ChatRequest | CompletionRequest | EmbeddingsRequest | TokenizeRequest]]] = {
+AnyRequest = ChatRequest | CompletionRequest | EmbeddingsRequest | TokenizeRequest | DetokenizeRequest
+
+REQUESTS: Final[Mapping[str, type[AnyRequest]]] = {
     paths.CHAT_PATH: ChatRequest,
     paths.COMPLETIONS_PATH: CompletionRequest,
     paths.EMBEDDINGS_PATH: EmbeddingsRequest,
-    paths.TOKENIZE_PATH: TokenizeRequest,
+    **dict.fromkeys(paths.TOKENIZE_PATHS, TokenizeRequest),
+    **dict.fromkeys(paths.DETOKENIZE_PATHS, DetokenizeRequest),
 }
 
 UNSUPPORTED: Final = frozenset(
     {
         *("audio", "best_of", "function_call", "functions", "logit_bias", "modalities", "moderation"),
         *("prediction", "prompt_cache_options", "store", "suffix", "web_search_options"),
+        *("add_generation_prompt", "continue_final_message", "chat_template", "chat_template_kwargs"),
     }
 )
-"""Documented OpenAI parameters that are refused unless they ask for what happens anyway."""
+"""Documented parameters, the last ones vLLM's, that are refused unless they ask for what happens anyway."""
 
 _UNIONS: Final = {
     "stop": f"a string or a list of at most {MAX_STOPS}, each of 1 to {MAX_STOP_CHARACTERS} characters",
@@ -113,7 +117,7 @@ def _last(location: tuple[int | str, ...], names: Container[str]) -> str | None:
 
 
 _OWN: Final = (
-    *(ChatRequest, CompletionRequest, EmbeddingsRequest, TokenizeRequest),
+    *(ChatRequest, CompletionRequest, EmbeddingsRequest, TokenizeRequest, DetokenizeRequest),
     *(Message, TextPart, StreamOptions, ResponseFormat, StructuredOutputs),
     *(JsonSchema, Tool, Function, ToolCall, CalledFunction),
 )

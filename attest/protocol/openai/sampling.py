@@ -8,7 +8,14 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from attest.protocol.body import Body
-from attest.protocol.openai.fields import MAX_CHOICES, MAX_NAME, Name, TokenLimit
+from attest.protocol.openai.fields import (
+    MAX_CHOICES,
+    MAX_NAME,
+    MAX_TOKENS,
+    MAX_TOP_LOGPROBS,
+    Name,
+    TokenLimit,
+)
 from attest.protocol.openai.forms import ResponseFormat, StructuredOutputs
 
 MAX_STOPS: Final = 16
@@ -53,12 +60,35 @@ class Sampling(Body):
     user: Annotated[str, Field(max_length=MAX_NAME)] | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
+    prompt_logprobs: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=MAX_TOP_LOGPROBS,
+            description="Alternatives to report per token of the prompt, beside the token itself. Not in the "
+            "OpenAI API; as vLLM has it.",
+        ),
+    ] = None
+    prompt_logprobs_from: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=MAX_TOKENS,
+            description="Position of the first prompt token whose log-probability is reported; what comes "
+            "before may be found in the prefix cache. Not in the OpenAI API.",
+        ),
+    ] = 1
 
     @property
     def formatted(self) -> bool:
         """Whether the answer is held to a form."""
         plain = self.response_format is None or self.response_format.type == "text"
         return self.structured_outputs is not None or not plain
+
+    @property
+    def scores(self) -> int | None:
+        """How many alternatives per token of the prompt are looked at; None if it is not scored."""
+        return self.prompt_logprobs
 
     @property
     def choices(self) -> int:
@@ -81,6 +111,16 @@ class Sampling(Body):
     def _check_stream_options(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise PydanticCustomError("rule", "stream_options is only allowed when stream is true")
+        return self
+
+    @model_validator(mode="after")
+    def _check_prompt_logprobs(self) -> Self:
+        if self.prompt_logprobs is not None and self.stream:
+            raise PydanticCustomError("rule", "prompt_logprobs is only allowed when stream is false")
+        if self.prompt_logprobs_from != 1 and self.scores is None:
+            raise PydanticCustomError(
+                "rule", "prompt_logprobs_from is only allowed with prompt_logprobs, or with echo and logprobs"
+            )
         return self
 
     @model_validator(mode="after")

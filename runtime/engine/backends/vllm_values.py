@@ -91,6 +91,6 @@ def _prompt_logprobs(output: Any, request: GenerateRequest) -> PromptLogprobs | 
     count = params.prompt_logprobs
     pairs = list(zip(request.prompt_token_ids, output.prompt_logprobs, strict=True))
     return tuple(
-        (logprobs[token].logprob, _top(logprobs, count))
+        (logprobs[token].logprob, logprobs[token].rank, _top(logprobs, count))
         for token, logprobs in pairs[params.prompt_logprobs_from :]
     )

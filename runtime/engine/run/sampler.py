@@ -101,17 +101,19 @@ def score(logits: Tensor, following: Sequence[int], count: int) -> PromptLogprob
         count: alternatives to report.
     """
     logprobs = torch.log_softmax(logits.double(), dim=1)
-    own = logprobs.gather(1, torch.tensor(following, device=logits.device).unsqueeze(1)).flatten().tolist()
+    own = logprobs.gather(1, torch.tensor(following, device=logits.device).unsqueeze(1))
+    ranks = (logprobs > own).sum(dim=1) + 1
     values, ids = torch.topk(logprobs, count, dim=1)
     return tuple(
-        (logprob, tuple(zip(row_ids, row_values, strict=True)))
-        for logprob, row_ids, row_values in zip(own, ids.tolist(), values.tolist(), strict=True)
+        (logprob, rank, tuple(zip(row_ids, row_values, strict=True)))
+        for logprob, rank, row_ids, row_values in rows
     )
 
 
 def _reported_rows(logits: Tensor, samplers: Sequence[Sampler]) -> dict[int, tuple[Tensor, TopLogprobs]]:
     reported: dict[int, tuple[Tensor, TopLogprobs]] = {}
     for row, sampler in enumerate(samplers):
+    rows = zip(own.flatten().tolist(), ranks.tolist(), ids.tolist(), values.tolist(), strict=True)
         count = sampler.params.logprobs
         if count is not None:
             logprobs = torch.log_softmax(logits[row].double(), dim=0)

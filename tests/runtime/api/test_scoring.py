@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +12,16 @@ import torch
 
 from attest.protocol import paths
 from attest.protocol.openai.answers import CompletionAnswer
-from runtime.api.served import ServedModel
-from runtime.loading import load_served_model
-from runtime.settings import ModelSettings
-from tests.simulators.sealing_client import InnerAnswer, SealingClient
+from tests.simulators.scored_model import Scored, scored_model
 from tests.simulators.stub_runtime import StubRuntime, stub_engine
-from tests.simulators.tiny_models import save_folder, tiny_config
 
 TEXT = "the quick brown fox jumps over the lazy dog, pack my box"
 
 
-@dataclass
-class Scored:
-    """A model of random weights behind the seal, and transformers' own of the same."""
-
-    served: ServedModel
-    client: SealingClient
-    model: Any
-
-    async def ask(self, **members: Any) -> InnerAnswer:
-        """One request, greedy."""
-        request = {"model": self.served.name, "temperature": 0, **members}
-        return await self.client.call("POST", paths.COMPLETIONS_PATH, request)
-
-    def expected(self, ids: list[int]) -> torch.Tensor:
-        """(tokens - 1, vocabulary): the log-probabilities at each place after the first."""
-        with torch.inference_mode():
-            return torch.log_softmax(self.model(torch.tensor([ids])).logits[0, :-1].float(), dim=-1)
-
-
 @pytest.fixture
 async def scored(tmp_path: Path) -> AsyncIterator[Scored]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the reference's rows are few
-    model = save_folder(tmp_path / "tiny", tiny_config("llama"))
-    served = load_served_model(ModelSettings(str(tmp_path / "tiny"), weights="float32", threads=1))
-    runtime = await StubRuntime.started(served=served)
-    yield Scored(served, runtime.client(), model)
-    await served.engine.stop()
-    torch.set_num_threads(threads)
+    async with scored_model(tmp_path) as scored:
+        yield scored
 
 
 async def test_a_prompts_log_probabilities_are_those_of_transformers(scored: Scored) -> None:
@@ -133,15 +103,18 @@ async def test_scoring_beside_generation_disturbs_nobody(scored: Scored) -> None
 
 
 RULES: dict[str, tuple[dict[str, Any], str]] = {
-    "nothing at all": ({"max_tokens": 0}, "max_tokens 0 is only allowed when echo is true."),
+    "nothing at all": (
+        {"max_tokens": 0},
+        "max_tokens 0 is only allowed when echo is true or prompt_logprobs is set.",
+    ),
     "streamed": ({"echo": True, "stream": True}, "echo is only allowed when stream is false."),
     "from without echo": (
         {"prompt_logprobs_from": 2, "logprobs": 1},
-        "prompt_logprobs_from is only allowed with echo and logprobs.",
+        "prompt_logprobs_from is only allowed with prompt_logprobs, or with echo and logprobs.",
     ),
     "from without logprobs": (
         {"prompt_logprobs_from": 2, "echo": True},
-        "prompt_logprobs_from is only allowed with echo and logprobs.",
+        "prompt_logprobs_from is only allowed with prompt_logprobs, or with echo and logprobs.",
     ),
 }
 

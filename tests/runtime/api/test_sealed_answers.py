@@ -244,7 +244,8 @@ async def test_the_inner_api_describes_itself(client: SealingClient) -> None:
     document = (await client.call("GET", paths.OPENAPI_PATH)).json()
     assert set(document["paths"]) == {
         *(paths.MODELS_PATH, paths.CHAT_PATH, paths.COMPLETIONS_PATH, paths.EMBEDDINGS_PATH),
-        paths.TOKENIZE_PATH,
+        *paths.TOKENIZE_PATHS,
+        *paths.DETOKENIZE_PATHS,
     }
 
 

@@ -409,7 +409,7 @@ async def test_what_the_model_thinks_of_a_prompt(loaded: OpenModel, first: int) 
     assert scored is not None
     assert len(scored) == 90 - first
     assert got[1].prompt_logprobs is None
-    for offset, (logprob, top) in enumerate(scored):
+    for offset, (logprob, _, top) in enumerate(scored):
         position = first + offset
         assert logprob == pytest.approx(float(expected[position - 1, prompt[position]]), abs=1e-3)
         assert top[0][1] == pytest.approx(float(expected[position - 1].max()), abs=1e-3)

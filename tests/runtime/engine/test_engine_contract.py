@@ -216,7 +216,9 @@ async def test_a_prompt_is_scored_from_where_it_was_asked(engine: Engine, folder
     scored = got[0].prompt_logprobs
     assert scored is not None
     assert len(scored) == len(PROMPT) - 30
-    for place, (logprob, top) in enumerate(scored, start=30):
+    for place, (logprob, rank, top) in enumerate(scored, start=30):
+        before = int((expected[place - 1] > expected[place - 1, PROMPT[place]]).sum())
+        assert rank - 1 == pytest.approx(before, abs=1)  # next to one as likely
         assert logprob == pytest.approx(float(expected[place - 1, PROMPT[place]]), abs=2e-3)
         assert [token for token, _ in top] == expected[place - 1].topk(2).indices.tolist()
     assert got[1].prompt_logprobs is None
