@@ -28,9 +28,9 @@ import torch
 import transformers
 
 from runtime import settings
-from runtime.engine.run.batch import Piece, StepBatch
-from runtime.engine.run.cache import PagedCache, page_bytes
-from runtime.engine.run.model import LlamaRunner
+from runtime.engine.run.batch import Piece
+from runtime.engine.run.cache import page_bytes
+from runtime.engine.run.runner import load_runner
 from runtime.engine.run.weights import WEIGHT_MODES
 from runtime.model.loaded import OpenModel, open_model
 from runtime.model.store import stored_model
@@ -52,17 +52,17 @@ class Bench:
     def __init__(self, opened: OpenModel, mode: Any) -> None:
         before = resident_bytes()
         start = time.perf_counter()
-        self.runner = LlamaRunner(opened.architecture, opened.weights, mode)
+        self.runner = load_runner(opened.architecture, opened.weights, mode)
         self.pack_s = time.perf_counter() - start
         gc.collect()
         self.grown_bytes = resident_bytes() - before
         pages = 1 + max(STREAMS) * (PROMPT + 32) // PAGE
-        self.cache = PagedCache(opened.architecture, pages, PAGE, self.runner.dtype, self.runner.device)
-        self.kv_bytes = pages * page_bytes(opened.architecture, PAGE, self.runner.dtype)
+        self.cache = self.runner.cache(pages, PAGE)
+        self.kv_bytes = pages * page_bytes(opened.architecture, PAGE, self.runner.cache_dtype)
 
     def run(self, *pieces: Piece) -> torch.Tensor:
         """Logits of the pieces' rows."""
-        batch = StepBatch.of(pieces, PAGE, self.runner.dtype, self.runner.device)
+        batch = self.runner.batch(pieces, self.cache)
         return self.runner.logits(self.runner.forward(batch, self.cache))
 
     def measure(self, ids: list[int], figures: Figures) -> None:

@@ -41,9 +41,8 @@ from runtime.engine.lora.lease import Lease
 from runtime.engine.lora.shape import BaseShape
 from runtime.engine.lora.store import AdapterStore
 from runtime.engine.lora.tables import LoraTables
-from runtime.engine.run.batch import Piece, StepBatch
-from runtime.engine.run.cache import PagedCache
-from runtime.engine.run.model import LlamaRunner
+from runtime.engine.run.batch import Piece
+from runtime.engine.run.runner import Runner, load_runner
 from runtime.model.loaded import open_model
 from tests.simulators.peft_adapters import adapter_files, lora_tensors, peft_config
 
@@ -112,12 +111,10 @@ class Rows:
 class Decoding:
     """A runner whose rows all stand at the same place of a filled cache."""
 
-    def __init__(self, runner: LlamaRunner, tables: LoraTables) -> None:
+    def __init__(self, runner: Runner, tables: LoraTables) -> None:
         pages = -(-(CONTEXT + 1) // PAGE)
         self._runner = runner
-        self._cache = PagedCache(
-            runner.architecture, 1 + pages * MOST_ROWS, PAGE, runner.dtype, runner.device
-        )
+        self._cache = runner.cache(1 + pages * MOST_ROWS, PAGE)
         self._tables = [range(1 + row * pages, 1 + (row + 1) * pages) for row in range(MOST_ROWS)]
         self._batches = LoraBatches(tables)
         self.clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
@@ -137,12 +134,7 @@ class Decoding:
     def _run(self, rows: Rows, tokens: list[int], start: int, part: slice = slice(None)) -> float:
         began = self.clock()
         tables = self._tables[: len(rows.leases)][part]
-        step = StepBatch.of(
-            [Piece(tokens, start, pages, 1) for pages in tables],
-            PAGE,
-            self._runner.dtype,
-            self._runner.device,
-        )
+        step = self._runner.batch([Piece(tokens, start, pages, 1) for pages in tables], self._cache)
         spans = [(placed, len(tokens)) for placed, _ in list(rows.spans())[part]]
         hidden = self._runner.forward(step, self._cache, self._batches.of(spans))
         self._runner.logits(hidden).argmax(-1).tolist()
@@ -331,9 +323,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     opened = open_model("smollm2")
-    runner = LlamaRunner(opened.architecture, opened.weights, options.mode)
+    runner = load_runner(opened.architecture, opened.weights, options.mode)
     shape = BaseShape.of(opened.architecture)
-    tables = LoraTables(shape, 4 * ROWS, runner.dtype)
+    tables = LoraTables(shape, 4 * ROWS, runner.adapter_dtype)
     counts = [int(count) for count in options.adapters.split(",")]
     with ExitStack() as stack:
         folders = Folders(shape, Path(stack.enter_context(tempfile.TemporaryDirectory())))

@@ -24,15 +24,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from runtime.engine.base import GenerateRequest, SamplingParams
 from runtime.engine.chunked import ChunkedEngine
 from runtime.engine.lora.batch import LoraBatches
 from runtime.engine.lora.shape import BaseShape
 from runtime.engine.lora.store import AdapterStore
 from runtime.engine.lora.tables import LoraTables
-from runtime.engine.run.weights import activation_dtype
+from runtime.engine.run.runner import adapter_dtype
 from runtime.engine.settings import EngineSettings
 from runtime.engine.telemetry import PageFigures
 from runtime.model.loaded import open_model
@@ -78,7 +76,7 @@ def child(mode: Any, kv_bytes: int, adapters: int, threads: int) -> dict[str, fl
     with tempfile.TemporaryDirectory() as folder:
         opened = open_model("smollm2")
         shape = BaseShape.of(opened.architecture)
-        tables = LoraTables(shape, adapters, activation_dtype(mode, torch.device("cpu")))
+        tables = LoraTables(shape, adapters, adapter_dtype(opened.architecture, mode, "cpu"))
         store = AdapterStore(tables, base_model_digest=opened.base_model_digest, budget_bytes=BUDGET)
         settings = EngineSettings(mode, kv_bytes=kv_bytes, threads=threads)
         engine = ChunkedEngine(opened, settings, adapters=(store, LoraBatches(tables)))

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from runtime.engine.lora.batch import LoraBatches
 from runtime.engine.lora.tables import LoraTables, Placed
-from runtime.engine.run.batch import Piece, StepBatch
-from runtime.engine.run.cache import PagedCache
-from runtime.engine.run.model import LlamaRunner
+from runtime.engine.run.batch import Piece
+from runtime.engine.run.runner import Runner
 
 PAGE = 16
 
@@ -34,7 +33,7 @@ class Result:
 
 
 def greedy(
-    runner: LlamaRunner, tables: LoraTables, runs: Sequence[Run], tokens: int, chunk: int = 1 << 30
+    runner: Runner, tables: LoraTables, runs: Sequence[Run], tokens: int, chunk: int = 1 << 30
 ) -> list[Result]:
     """Continue all runs together.
 
@@ -47,7 +46,7 @@ def greedy(
     """
     capacity = max(len(run.prompt) for run in runs) + tokens
     per_run = -(-capacity // PAGE)
-    cache = PagedCache(runner.architecture, 1 + per_run * len(runs), PAGE, runner.dtype, runner.device)
+    cache = runner.cache(1 + per_run * len(runs), PAGE)
     pages = [range(1 + index * per_run, 1 + (index + 1) * per_run) for index in range(len(runs))]
     sequences = [list(run.prompt) for run in runs]
     computed = [0] * len(runs)
@@ -67,7 +66,7 @@ def greedy(
                 )
                 for index in order
             ]
-            step = StepBatch.of(pieces, PAGE, runner.dtype, runner.device)
+            step = runner.batch(pieces, cache)
             adapters = batches.of([(runs[index].adapter, counts[index]) for index in order])
             rows = iter(runner.logits(runner.forward(step, cache, adapters)))
             for index, piece in zip(order, pieces, strict=True):

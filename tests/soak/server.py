@@ -23,7 +23,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-import torch
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,7 +37,7 @@ from runtime.engine.lora.batch import LoraBatches
 from runtime.engine.lora.shape import BaseShape
 from runtime.engine.lora.store import AdapterStore
 from runtime.engine.lora.tables import LoraTables
-from runtime.engine.run.weights import activation_dtype
+from runtime.engine.run.runner import adapter_dtype
 from runtime.engine.settings import EngineSettings
 from runtime.listening import server_config
 from runtime.model.loaded import open_model
@@ -157,7 +156,7 @@ async def serve(arguments: argparse.Namespace) -> None:
         max_waiting=256,
         max_wait_s=30,
     )
-    tables = LoraTables(shape, UNITS, activation_dtype(arguments.mode, torch.device("cpu")))
+    tables = LoraTables(shape, UNITS, adapter_dtype(opened.architecture, arguments.mode, "cpu"))
     store = AdapterStore(tables, base_model_digest=opened.base_model_digest, budget_bytes=HOT_BYTES)
     digests = [registered(store, folder) for folder in folders(arguments.adapters)]
     engine = ChunkedEngine(opened, settings, adapters=(store, LoraBatches(tables)))

@@ -54,8 +54,8 @@ class Bounds:
         output: of one output over all rows, relative to a usual output.
         block: of what a block adds to a row, relative to that.
         middle: the same, of the middle one of all rows.
-        whole: of the middle one of all rows' last hidden states, relative to it. Wide for int8: two sound
-            ways to compute differ in which values they round up, and thirty blocks make much of that.
+        whole: of the middle one of all rows' last hidden states, relative to it. Wide for torch's int8: two
+            sound ways to compute differ in which steps they round to, and thirty blocks make much of that.
         margin: standard deviations of logits by which a token must win for another to be an error.
     """
 
@@ -68,13 +68,15 @@ class Bounds:
     margin: float
 
 
-BOUNDS: Final[dict[tuple[WeightMode, torch.dtype], Bounds]] = {
-    ("float32", torch.float32): Bounds(1e-6, 1e-4, 1e-3, 1e-3, 1e-3, 1e-3, 0.05),
-    ("bf16", torch.float32): Bounds(5e-3, 5e-3, 0.05, 1e-3, 1e-3, 1e-3, 0.1),
-    ("bf16", torch.bfloat16): Bounds(0.01, 0.03, 0.3, 0.05, 0.03, 0.15, 0.5),
-    ("int8", torch.float32): Bounds(5e-3, 0.3, 0.8, 0.15, 0.02, 0.6, 2.0),
+BOUNDS: Final[dict[tuple[WeightMode, torch.dtype, torch.dtype], Bounds]] = {
+    ("float32", torch.float32, torch.float32): Bounds(1e-6, 1e-4, 1e-3, 1e-3, 1e-3, 1e-3, 0.05),
+    ("bf16", torch.float32, torch.float32): Bounds(5e-3, 5e-3, 0.05, 1e-3, 1e-3, 1e-3, 0.1),
+    ("bf16", torch.bfloat16, torch.bfloat16): Bounds(0.01, 0.03, 0.3, 0.05, 0.03, 0.15, 0.5),
+    ("int8", torch.float32, torch.float32): Bounds(5e-3, 0.3, 0.8, 0.15, 0.02, 0.6, 2.0),
+    ("bf16", torch.float32, torch.float16): Bounds(5e-3, 5e-3, 0.05, 5e-3, 2e-3, 5e-3, 0.1),
+    ("int8", torch.float32, torch.float16): Bounds(5e-3, 0.05, 0.3, 5e-3, 2e-3, 5e-3, 0.5),
 }
-"""By mode and what activations are held in."""
+"""By mode, what activations are held in, and keys and values: float16 under Sealgate's own kernels."""
 
 
 class Encoder(Protocol):
@@ -116,7 +118,7 @@ def self_check(runner: Runner, reference: Reference, *, page_size: int, base_mod
         SelfCheckFailed: it computes something else.
     """
     began = time.monotonic()
-    bounds = BOUNDS[runner.mode, runner.dtype]
+    bounds = BOUNDS[runner.mode, runner.dtype, runner.cache_dtype]
     plan = Plan(reference.prompts, page_size)
     with torch.inference_mode():
         states = _plain_states(runner, reference)

@@ -19,8 +19,7 @@ from runtime.engine.lora.batch import LoraBatches
 from runtime.engine.lora.shape import BaseShape
 from runtime.engine.lora.store import AdapterStore
 from runtime.engine.lora.tables import LoraTables
-from runtime.engine.run.batch import Piece, StepBatch
-from runtime.engine.run.cache import PagedCache
+from runtime.engine.run.batch import Piece
 from runtime.engine.schedule.budget import BudgetSettings
 from runtime.engine.settings import EngineSettings
 from runtime.model.loaded import OpenModel, open_model
@@ -399,9 +398,9 @@ async def test_what_the_model_thinks_of_a_prompt(loaded: OpenModel, first: int) 
         engine, request(prompt=prompt, tokens=2, prompt_logprobs=2, prompt_logprobs_from=first)
     )
     pieces = Piece(prompt, 0, list(range(1, 13)), 90)
-    cache = PagedCache(loaded.architecture, 13, 8, torch.float32, engine.runner.device)
+    cache = engine.runner.cache(13, 8)
     with torch.inference_mode():
-        batch = StepBatch.of([pieces], 8, torch.float32, engine.runner.device)
+        batch = engine.runner.batch([pieces], cache)
         logits = engine.runner.logits(engine.runner.forward(batch, cache))
     await engine.stop()
     expected = torch.log_softmax(logits.double(), dim=1)

@@ -20,7 +20,7 @@ from torch import Tensor
 from runtime.engine.lora.shape import BaseShape
 from runtime.engine.lora.store import AdapterStore
 from runtime.engine.lora.tables import LoraTables, Placed
-from runtime.engine.run.model import LlamaRunner
+from runtime.engine.run.runner import Kernels, load_runner
 from runtime.model.loaded import OpenModel, open_model
 from tests.simulators.lora_runs import Run, greedy
 from tests.simulators.tiny_models import save_folder, tiny_config
@@ -77,9 +77,9 @@ class Peft:
 class Ours:
     """The same adapters, placed for a runner of the same base."""
 
-    def __init__(self, opened: OpenModel, folders: list[Path], units: int) -> None:
-        self.runner = LlamaRunner(opened.architecture, opened.weights, "float32")
-        self.tables = LoraTables(BaseShape.of(opened.architecture), units, torch.float32)
+    def __init__(self, opened: OpenModel, folders: list[Path], units: int, kernels: Kernels = "auto") -> None:
+        self.runner = load_runner(opened.architecture, opened.weights, "float32", kernels=kernels)
+        self.tables = LoraTables(BaseShape.of(opened.architecture), units, self.runner.adapter_dtype)
         self.store = AdapterStore(
             self.tables, base_model_digest=opened.base_model_digest, budget_bytes=1 << 30
         )
