@@ -69,7 +69,7 @@ def choose(logits: Tensor, samplers: Sequence[Sampler]) -> list[Choice | None]:
     Returns:
         One per row; None where the row is not finite, or where the guide allows nothing.
     """
-    sound = torch.isfinite(logits.sum(dim=1)).tolist()  # one NaN or infinity makes the sum one
+    sound = _finite(logits)
     reported = _reported_rows(logits, samplers)
     _penalise(logits, [row for row, sampler in enumerate(samplers) if sampler.penalised], samplers)
     for row, sampler in enumerate(samplers):
@@ -92,6 +92,15 @@ def choose(logits: Tensor, samplers: Sequence[Sampler]) -> list[Choice | None]:
     return chosen
 
 
+def _finite(logits: Tensor) -> list[bool]:
+    """Of each row: one NaN or infinity makes its sum one."""
+    if logits.device.type != "cpu":
+        return list(torch.isfinite(logits.sum(dim=1)).tolist())
+    with np.errstate(invalid="ignore", over="ignore"):
+        # To wake torch's threads costs more than the sum, and they then spin where the kernels' are wanted.
+        return list(np.isfinite(logits.numpy().sum(axis=1)).tolist())
+
+
 def score(logits: Tensor, following: Sequence[int], count: int) -> PromptLogprobs:
     """What a prompt's rows say of the tokens that follow them.
 
@@ -104,6 +113,7 @@ def score(logits: Tensor, following: Sequence[int], count: int) -> PromptLogprob
     own = logprobs.gather(1, torch.tensor(following, device=logits.device).unsqueeze(1))
     ranks = (logprobs > own).sum(dim=1) + 1
     values, ids = torch.topk(logprobs, count, dim=1)
+    rows = zip(own.flatten().tolist(), ranks.tolist(), ids.tolist(), values.tolist(), strict=True)
     return tuple(
         (logprob, rank, tuple(zip(row_ids, row_values, strict=True)))
         for logprob, rank, row_ids, row_values in rows
@@ -113,7 +123,6 @@ def score(logits: Tensor, following: Sequence[int], count: int) -> PromptLogprob
 def _reported_rows(logits: Tensor, samplers: Sequence[Sampler]) -> dict[int, tuple[Tensor, TopLogprobs]]:
     reported: dict[int, tuple[Tensor, TopLogprobs]] = {}
     for row, sampler in enumerate(samplers):
-    rows = zip(own.flatten().tolist(), ranks.tolist(), ids.tolist(), values.tolist(), strict=True)
         count = sampler.params.logprobs
         if count is not None:
             logprobs = torch.log_softmax(logits[row].double(), dim=0)

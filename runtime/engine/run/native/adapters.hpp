@@ -46,38 +46,57 @@ void grow(const Number *up, const float *hidden, int width, float *y) {
             y[i] = std::fma(hidden[rank], widen(up[int64_t{rank} * width + i]), y[i]);
 }
 
-template <typename Number>
-void adapt(const sg_adapter_table &table, int layer, const int32_t *units, int count, const float *x, int width,
-           float *y) {
-    float hidden[MOST_TARGETS * UNIT];
-    for (int index = 0; index < count; ++index) {
-        const Number *down = static_cast<const Number *>(table.down) + layer * table.down_layer +
-                             units[index] * table.down_unit;
-        const Number *up =
-            static_cast<const Number *>(table.up) + layer * table.up_layer + units[index] * table.up_unit;
-        switch (table.targets) {
-            case 1: shrink<Number, 1>(down, x, width, hidden); break;
-            case 2: shrink<Number, 2>(down, x, width, hidden); break;
-            default: shrink<Number, 3>(down, x, width, hidden); break;
-        }
-        for (int chunk = 0; chunk < table.chunks; ++chunk)
-            grow(up + int64_t{chunk} * UNIT * table.chunk, hidden + table.chunk_targets[chunk] * UNIT, table.chunk,
-                 y + int64_t{chunk} * table.chunk);
+// The units of one row in one group; none if the row has no adapter there.
+struct RowUnits {
+    const sg_adapter_table *table;
+    const int32_t *units;
+    int count;
+};
+
+inline RowUnits units_of(const sg_step &step, int group, int row) {
+    if (!step.unit_first) return {nullptr, nullptr, 0};
+    return {step.tables + group, step.units + step.unit_first[row],
+            step.unit_counts[int64_t{group} * step.rows + row]};
+}
+
+template <typename Work>
+void in_format(int format, const Work &work) {
+    switch (format) {
+        case SG_FLOAT32: return work(float{});
+        case SG_BFLOAT16: return work(BFloat16{});
+        default: return work(Float16{});
     }
 }
 
-// Add the adapter of a row, if it has one, to its fused projection y of x.
-inline void add_adapter(const sg_step &step, int group, int layer, int row, const float *x, int width, float *y) {
-    if (!step.unit_first) return;
-    const int count = step.unit_counts[int64_t{group} * step.rows + row];
-    if (!count) return;
-    const sg_adapter_table &table = step.tables[group];
-    const int32_t *units = step.units + step.unit_first[row];
-    switch (table.format) {
-        case SG_FLOAT32: return adapt<float>(table, layer, units, count, x, width, y);
-        case SG_BFLOAT16: return adapt<BFloat16>(table, layer, units, count, x, width, y);
-        default: return adapt<Float16>(table, layer, units, count, x, width, y);
-    }
+// A x of a row: (units, targets * 8).
+inline void shrink_row(const RowUnits &row, int layer, const float *x, int width, float *hidden) {
+    in_format(row.table->format, [&](auto number) {
+        using Number = decltype(number);
+        const Number *layer_down = static_cast<const Number *>(row.table->down) + layer * row.table->down_layer;
+        for (int index = 0; index < row.count; ++index, hidden += row.table->targets * UNIT) {
+            const Number *down = layer_down + row.units[index] * row.table->down_unit;
+            switch (row.table->targets) {
+                case 1: shrink<Number, 1>(down, x, width, hidden); break;
+                case 2: shrink<Number, 2>(down, x, width, hidden); break;
+                default: shrink<Number, 3>(down, x, width, hidden); break;
+            }
+        }
+    });
+}
+
+// y += B (A x) of a row.
+inline void grow_row(const RowUnits &row, int layer, const float *hidden, float *y) {
+    in_format(row.table->format, [&](auto number) {
+        using Number = decltype(number);
+        const sg_adapter_table &table = *row.table;
+        const Number *layer_up = static_cast<const Number *>(table.up) + layer * table.up_layer;
+        for (int index = 0; index < row.count; ++index, hidden += table.targets * UNIT) {
+            const Number *up = layer_up + row.units[index] * table.up_unit;
+            for (int chunk = 0; chunk < table.chunks; ++chunk)
+                grow(up + int64_t{chunk} * UNIT * table.chunk, hidden + table.chunk_targets[chunk] * UNIT,
+                     table.chunk, y + int64_t{chunk} * table.chunk);
+        }
+    });
 }
 
 }  // namespace sealgate

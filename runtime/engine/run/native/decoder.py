@@ -138,8 +138,7 @@ class NativeRunner:
         return self._head(hidden)
 
     def _run(self, found: Prepared, first: int, last: int, hidden: Tensor) -> None:
-        longest = int(found.step.positions.max()) + 1
-        floats = library().sg_scratch_floats(self._model, found.step.rows, self._team.threads, longest)
+        floats = library().sg_scratch_floats(self._model, found.struct, self._team.threads)
         if len(self._scratch) < floats:
             self._scratch = torch.empty(floats)
         library().sg_blocks(

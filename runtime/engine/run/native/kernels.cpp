@@ -13,7 +13,7 @@
 namespace sealgate {
 namespace {
 
-enum Adapted { QKV, OUTPUT, GATE_UP, DOWN };
+enum Group { QKV, OUTPUT, GATE_UP, DOWN, GROUPS };
 
 int64_t even(int64_t width) { return (width + 1) / 2 * 2; }
 
@@ -26,12 +26,17 @@ int phases_of(int blocks) { return 2 + 10 * blocks; }
 // The step's intermediate rows, and what each thread needs to attend.
 struct Scratch {
     const float *end;
-    float *input, *projected, *gated, *mixed, *wide, *scales, *cosines, *sines, *lines;
+    float *input, *projected, *gated, *mixed, *wide, *scales, *cosines, *sines, *lines, *shrunk;
     int16_t *whole;
     int32_t *task_first;  // (pieces + 1,) first attention task of each piece, per key head
-    int64_t widest, lines_stride;
+    int64_t widest, lines_stride, shrunk_stride;
 
-    Scratch(const sg_model &m, int rows, int threads, int longest, float *memory) {
+    Scratch(const sg_model &m, const sg_step &step, int threads, float *memory) {
+        const int rows = step.rows;
+        int longest = 0, most_units = 0;
+        for (int row = 0; row < rows; ++row) longest = std::max(longest, step.positions[row] + 1);
+        for (int64_t at = 0; step.unit_first && at < int64_t{GROUPS} * rows; ++at)
+            most_units = std::max(most_units, step.unit_counts[at]);
         const int64_t fused = int64_t{m.heads + 2 * m.kv_heads} * m.head_dim;
         const int64_t query = int64_t{m.heads} * m.head_dim;
         widest = even(std::max<int64_t>({m.hidden, query, m.intermediate}));
@@ -48,6 +53,8 @@ struct Scratch {
         sines = take(memory, rows * int64_t{m.head_dim} / 2);
         lines = take(memory, threads * lines_stride);
         whole = reinterpret_cast<int16_t *>(take(memory, rows * widest / 2));
+        shrunk_stride = int64_t{most_units} * MOST_TARGETS * UNIT;
+        shrunk = take(memory, rows * shrunk_stride);
         task_first = reinterpret_cast<int32_t *>(take(memory, rows + 1));
         end = memory;
     }
@@ -102,22 +109,41 @@ struct Forward {
         const sg_block &b = m.blocks[layer];
         const int64_t query = int64_t{m.heads} * m.head_dim;
         if (is_first) each_row([&](int row) { normalise(row, b.input_norm); });
-        product(member, b.qkv, rows_of(s.input, m.hidden), step.rows, s.projected);
+        project(QKV, layer, b.qkv, s.input, s.projected);
         each_row([&](int row) { turn_and_keep(layer, b, row); });
         attend(layer);
         if (int8) each_row([&](int row) { quantise(rows_of(s.mixed, query), row, static_cast<int>(query)); });
-        product(member, b.output, rows_of(s.mixed, query), step.rows, s.projected);
+        project(OUTPUT, layer, b.output, s.mixed, s.projected);
         each_row([&](int row) {
-            take_change(layer, OUTPUT, row, s.mixed + row * query, static_cast<int>(query));
+            take_change(layer, OUTPUT, row);
             normalise(row, b.mlp_norm);
         });
-        product(member, b.gate_up, rows_of(s.input, m.hidden), step.rows, s.wide);
+        project(GATE_UP, layer, b.gate_up, s.input, s.wide);
         each_row([&](int row) { gate(layer, row); });
-        product(member, b.down, rows_of(s.gated, m.intermediate), step.rows, s.projected);
+        project(DOWN, layer, b.down, s.gated, s.projected);
         each_row([&](int row) {
-            take_change(layer, DOWN, row, s.gated + int64_t{row} * m.intermediate, m.intermediate);
+            take_change(layer, DOWN, row);
             if (goes_on) normalise(row, m.blocks[layer + 1].input_norm);
         });
+    }
+
+    // A product, and among its tasks what its rows' adapters read of the same input: those wait for memory while
+    // the others compute.
+    void project(Group group, int layer, const sg_linear &w, const float *x, float *y) {
+        const Rows rows = rows_of(x, w.columns);
+        if (!step.unit_first) return product(member, w, rows, step.rows, y);
+        const int64_t total = product_tasks(w) + step.rows;
+        member.each(static_cast<int>(total), 1, [&](int task) {
+            const int row = static_cast<int>(task * int64_t{step.rows} / total);  // rows before this task
+            if ((task + 1) * int64_t{step.rows} / total == row) return product_task(w, task - row, rows, step.rows, y);
+            const RowUnits units = units_of(step, group, row);
+            if (units.count) shrink_row(units, layer, x + row * rows.stride, w.columns, s.shrunk + row * s.shrunk_stride);
+        });
+    }
+
+    void add_adapter(Group group, int layer, int row, float *y) {
+        const RowUnits units = units_of(step, group, row);
+        if (units.count) grow_row(units, layer, s.shrunk + row * s.shrunk_stride, y);
     }
 
     // Adapters, head norms and rotation of a row's queries, keys and values; the latter two go to their page.
@@ -125,7 +151,7 @@ struct Forward {
         const int width = m.head_dim, half = width / 2;
         const int64_t fused = int64_t{m.heads + 2 * m.kv_heads} * width;
         float *heads = s.projected + row * fused;
-        add_adapter(step, QKV, layer, row, s.input + int64_t{row} * m.hidden, m.hidden, heads);
+        add_adapter(QKV, layer, row, heads);
         for (int head = 0; head < m.heads + m.kv_heads; ++head) {
             float *one = heads + int64_t{head} * width;
             const float *norm = head < m.heads ? b.query_norm : b.key_norm;
@@ -190,15 +216,15 @@ struct Forward {
         if (lines) go();
     }
 
-    void take_change(int layer, Adapted group, int row, const float *x, int width) {
+    void take_change(int layer, Group group, int row) {
         float *y = s.projected + int64_t{row} * m.hidden;
-        add_adapter(step, group, layer, row, x, width, y);
+        add_adapter(group, layer, row, y);
         add(y, m.hidden, hidden + int64_t{row} * m.hidden);
     }
 
     void gate(int layer, int row) {
         float *both = s.wide + int64_t{row} * 2 * m.intermediate;
-        add_adapter(step, GATE_UP, layer, row, s.input + int64_t{row} * m.hidden, m.hidden, both);
+        add_adapter(GATE_UP, layer, row, both);
         gated(both, both + m.intermediate, m.intermediate, s.gated + int64_t{row} * m.intermediate);
         if (int8) quantise(rows_of(s.gated, m.intermediate), row, m.intermediate);
     }
@@ -215,8 +241,8 @@ using sealgate::Team;
 void *sg_team_new(int32_t threads) { return new Team(threads); }
 void sg_team_free(void *team) { delete static_cast<Team *>(team); }
 
-int64_t sg_scratch_floats(const sg_model *model, int32_t rows, int32_t threads, int32_t longest) {
-    const Scratch scratch(*model, rows, threads, longest, nullptr);
+int64_t sg_scratch_floats(const sg_model *model, const sg_step *step, int32_t threads) {
+    const Scratch scratch(*model, *step, threads, nullptr);
     return static_cast<int64_t>(reinterpret_cast<uintptr_t>(scratch.end) / sizeof(float));
 }
 
@@ -237,9 +263,7 @@ void sg_embed(const sg_model *model, const int64_t *tokens, int32_t rows, float 
 void sg_blocks(void *team, const sg_model *model, const sg_cache *cache, const sg_step *step, sg_scratch scratch,
                int32_t first, int32_t last, float *hidden) {
     Team &threads = *static_cast<Team *>(team);
-    int longest = 0;
-    for (int row = 0; row < step->rows; ++row) longest = std::max(longest, step->positions[row] + 1);
-    const Scratch room(*model, step->rows, threads.threads(), longest, scratch.memory);
+    const Scratch room(*model, *step, threads.threads(), scratch.memory);
     if (room.end > scratch.memory + scratch.floats) std::abort();  // the caller's arithmetic is wrong: no step
     const int per_task = sealgate::rows_per_task(*model);
     room.task_first[0] = 0;

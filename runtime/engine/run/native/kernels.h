@@ -73,7 +73,7 @@ struct sg_scratch {
 void *sg_team_new(int32_t threads);
 void sg_team_free(void *team);
 
-int64_t sg_scratch_floats(const sg_model *model, int32_t rows, int32_t threads, int32_t longest);
+int64_t sg_scratch_floats(const sg_model *model, const sg_step *step, int32_t threads);
 void sg_embed(const sg_model *model, const int64_t *tokens, int32_t rows, float *hidden);
 // Blocks first to last, exclusive, over (R, hidden), changed in place.
 void sg_blocks(void *team, const sg_model *model, const sg_cache *cache, const sg_step *step, sg_scratch scratch,

@@ -133,7 +133,7 @@ class CScratch(Structure):
 _SIGNATURES: Final = {
     "sg_team_new": (c_void_p, (c_int32,)),
     "sg_team_free": (None, (c_void_p,)),
-    "sg_scratch_floats": (c_int64, (POINTER(CModel), c_int32, c_int32, c_int32)),
+    "sg_scratch_floats": (c_int64, (POINTER(CModel), POINTER(CStep), c_int32)),
     "sg_embed": (None, (POINTER(CModel), c_void_p, c_int32, c_void_p)),
     "sg_blocks": (
         None,

@@ -216,18 +216,24 @@ void strips(const sg_linear &w, int first, int last, const Rows &rows, int count
     }
 }
 
+inline int product_tasks(const sg_linear &w) { return (panels_of(w) + TASK_PANELS - 1) / TASK_PANELS; }
+
+// A part of the product of (count, columns) rows: some outputs of all of them.
+inline void product_task(const sg_linear &w, int task, const Rows &rows, int count, float *y) {
+    const int first = task * TASK_PANELS, last = std::min(first + TASK_PANELS, panels_of(w));
+    switch (w.format) {
+        case SG_FLOAT32: strips<float>(w, first, last, rows, count, y); break;
+        case SG_BFLOAT16: strips<BFloat16>(w, first, last, rows, count, y); break;
+        case SG_FLOAT16: strips<Float16>(w, first, last, rows, count, y); break;
+        default: strips<Int8>(w, first, last, rows, count, y); break;
+    }
+}
+
 // A phase: (count, columns) rows to (count, rows of w).
 inline void product(Team::Member &member, const sg_linear &w, const Rows &rows, int count, float *y) {
-    const int panels = panels_of(w), tasks = (panels + TASK_PANELS - 1) / TASK_PANELS;
-    member.each(tasks, std::max(1, tasks / (member.threads() * 8)), [&](int task) {
-        const int first = task * TASK_PANELS, last = std::min(first + TASK_PANELS, panels);
-        switch (w.format) {
-            case SG_FLOAT32: strips<float>(w, first, last, rows, count, y); break;
-            case SG_BFLOAT16: strips<BFloat16>(w, first, last, rows, count, y); break;
-            case SG_FLOAT16: strips<Float16>(w, first, last, rows, count, y); break;
-            default: strips<Int8>(w, first, last, rows, count, y); break;
-        }
-    });
+    const int tasks = product_tasks(w);
+    member.each(tasks, std::max(1, tasks / (member.threads() * 8)),
+                [&](int task) { product_task(w, task, rows, count, y); });
 }
 
 }  // namespace sealgate
