@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from runtime.engine.lora.batch import LoraBatch
-from runtime.engine.lora.shape import Group
+from runtime.engine.lora.shape import BaseShape, Group
 from runtime.engine.lora.tables import LoraTables
 from runtime.engine.run.native.library import FORMATS, CAdapterTable, CStep
 
@@ -34,15 +34,26 @@ class NativeTables:
 
 
 class NativeAdapters:
-    """Which units each row uses. A decoding batch keeps its composition for many steps, so it is kept."""
+    """Which units each row uses. A decoding batch keeps its composition for many steps, so it is kept.
 
-    def __init__(self) -> None:
+    Args:
+        shape: of the base that the kernels compute.
+    """
+
+    def __init__(self, shape: BaseShape) -> None:
+        self._shape = shape
         self._tables: NativeTables | None = None
         self._of: LoraBatch | None = None
 
     def fill(self, step: CStep, batch: LoraBatch) -> None:
-        """Point a step at a batch's adapters; they stay in place until the next call."""
+        """Point a step at a batch's adapters; they stay in place until the next call.
+
+        Raises:
+            ValueError: they are of another base, or lie outside their tables.
+        """
         if self._tables is None or self._tables.tables is not batch.tables:
+            if batch.tables.shape != self._shape or batch.tables.device.type != "cpu":
+                raise ValueError("the adapters are those of another base")
             self._tables = NativeTables(batch.tables)
         if batch is not self._of:
             self._index(batch)

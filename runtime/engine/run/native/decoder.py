@@ -15,6 +15,7 @@ from torch import Tensor
 
 from attest.refusal import Unsupported
 from runtime.engine.lora.batch import LoraBatch
+from runtime.engine.lora.shape import BaseShape
 from runtime.engine.run.batch import Piece
 from runtime.engine.run.layout import Block, Loader
 from runtime.engine.run.native.adapters import NativeAdapters
@@ -71,7 +72,7 @@ class NativeRunner:
         self.cache_dtype = torch.float32 if mode == "float32" else torch.float16
         self.adapter_dtype = torch.float32 if mode == "float32" else torch.bfloat16
         self._team = Team(threads or torch.get_num_threads())
-        self._adapters = NativeAdapters()
+        self._adapters = NativeAdapters(BaseShape.of(architecture))
         self._scratch = torch.empty(0)
         self._frequencies = rope_frequencies(architecture).contiguous()
         load = Loader(architecture, source, _norm_of, self._linear_of)
@@ -110,7 +111,13 @@ class NativeRunner:
         return self._normalised(hidden if step.logit_rows is None else hidden[step.logit_rows])
 
     def prepare(self, step: NativeStep, cache: NativeCache) -> Prepared:
-        """What all blocks of a step share."""
+        """What all blocks of a step share.
+
+        Raises:
+            ValueError: the step was made for another cache.
+        """
+        if step.made_for != (cache.page_size, cache.pages):
+            raise ValueError("the step was made for another cache")
         return Prepared(step, step.struct(), cache)
 
     def block(self, layer: int, hidden: Tensor, found: Prepared) -> Tensor:
@@ -129,8 +136,11 @@ class NativeRunner:
 
     def embedded(self, token_ids: Tensor) -> Tensor:
         """(R,) tokens to (R, H)."""
+        token_ids = token_ids.long().contiguous()
+        if len(token_ids) and not 0 <= int(token_ids.min()) <= int(token_ids.max()) < self._model.vocabulary:
+            raise ValueError("a token is outside the vocabulary")
         hidden = torch.empty((len(token_ids), self.architecture.hidden_size))
-        library().sg_embed(self._model, token_ids.contiguous().data_ptr(), len(token_ids), hidden.data_ptr())
+        library().sg_embed(self._model, token_ids.data_ptr(), len(token_ids), hidden.data_ptr())
         return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -138,6 +148,9 @@ class NativeRunner:
         return self._head(hidden)
 
     def _run(self, found: Prepared, first: int, last: int, hidden: Tensor) -> None:
+        shape = (found.step.rows, self.architecture.hidden_size)
+        if hidden.shape != shape or hidden.dtype != self.dtype or not hidden.is_contiguous():
+            raise ValueError("the hidden states are not the step's")
         floats = library().sg_scratch_floats(self._model, found.struct, self._team.threads)
         if len(self._scratch) < floats:
             self._scratch = torch.empty(floats)

@@ -2,6 +2,7 @@
 #include "kernels.h"
 
 #include <cmath>
+#include <iterator>
 
 #include "adapters.hpp"
 #include "attention.hpp"
@@ -237,6 +238,12 @@ using sealgate::Forward;
 using sealgate::Rows;
 using sealgate::Scratch;
 using sealgate::Team;
+
+int64_t sg_size_of(int32_t which) {
+    constexpr int64_t SIZES[] = {sizeof(sg_linear), sizeof(sg_block), sizeof(sg_adapter_table), sizeof(sg_model),
+                                 sizeof(sg_cache),  sizeof(sg_step),  sizeof(sg_scratch)};
+    return which >= 0 && which < static_cast<int32_t>(std::size(SIZES)) ? SIZES[which] : 0;
+}
 
 void *sg_team_new(int32_t threads) { return new Team(threads); }
 void sg_team_free(void *team) { delete static_cast<Team *>(team); }

@@ -70,6 +70,9 @@ struct sg_scratch {
     int64_t floats;
 };
 
+// Of the structs above, in order: a build of another version is to be noticed before it reads them.
+int64_t sg_size_of(int32_t which);
+
 void *sg_team_new(int32_t threads);
 void sg_team_free(void *team);
 

@@ -130,7 +130,10 @@ class CScratch(Structure):
     _fields_ = (("memory", c_void_p), ("floats", c_int64))
 
 
+STRUCTS: Final = (CLinear, CBlock, CAdapterTable, CModel, CCache, CStep, CScratch)
+
 _SIGNATURES: Final = {
+    "sg_size_of": (c_int64, (c_int32,)),
     "sg_team_new": (c_void_p, (c_int32,)),
     "sg_team_free": (None, (c_void_p,)),
     "sg_scratch_floats": (c_int64, (POINTER(CModel), POINTER(CStep), c_int32)),
@@ -164,16 +167,26 @@ def library() -> ctypes.CDLL:
     """The kernels. A call lets other Python threads run.
 
     Raises:
-        Unsupported: ``native-kernels``: there are none here.
+        Unsupported: ``native-kernels``: there are none here, or of another version.
     """
     path = _path()
     if path is None or not available():
         raise Unsupported("native-kernels", expected="a build of them, and AVX2", got="neither or one")
     loaded = ctypes.CDLL(path)
     for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(loaded, name)
+        function = getattr(loaded, name, None)
+        if function is None:
+            raise _of_another_version()
         function.restype, function.argtypes = result, arguments
+    if [loaded.sg_size_of(index) for index in range(len(STRUCTS))] != [*map(ctypes.sizeof, STRUCTS)]:
+        raise _of_another_version()
     return loaded
+
+
+def _of_another_version() -> Unsupported:
+    return Unsupported(
+        "native-kernels", expected="a build of this version (pip install -e .)", got="one of another"
+    )
 
 
 @functools.cache

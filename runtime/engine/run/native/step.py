@@ -22,10 +22,16 @@ class NativeStep:
         vocabulary: of the model.
 
     Raises:
-        ValueError: a token or a page does not exist, or a block table is too short: the kernels do not check.
+        ValueError: a token or a page does not exist, a block table is too short, or logits are wanted of
+            another piece's rows: the kernels do not check.
     """
 
     def __init__(self, pieces: Sequence[Piece], page_size: int, pages: int, vocabulary: int) -> None:
+        if not pieces or any(
+            piece.start < 0 or not 0 <= piece.logits <= len(piece.tokens) > 0 for piece in pieces
+        ):
+            raise ValueError("a piece without tokens, before its sequence, or with others' logits")
+        self.made_for = (page_size, pages)
         tables = [piece.pages[: -(-piece.end // page_size)] for piece in pieces]
         if any(len(table) * page_size < piece.end for table, piece in zip(tables, pieces, strict=True)):
             raise ValueError("a block table ends before its piece")
