@@ -99,8 +99,8 @@ class NativeRunner:
         Returns:
             (T, H) normalised hidden states of ``step.logit_rows``.
         """
-        cache.clear(step.fresh_pages)
         found = self.prepare(step, cache)
+        cache.clear(step.fresh_pages)
         if adapters is not None:
             if sum(rows for _, rows in adapters.spans) != step.rows:
                 raise ValueError("the adapters are those of another step")

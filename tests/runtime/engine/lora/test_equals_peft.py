@@ -91,12 +91,14 @@ class Ours:
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("chunk", [5, 1 << 30])
-def test_every_kind_of_adapter_in_one_batch(tmp_path: Path, family: str, chunk: int) -> None:
+def test_every_kind_of_adapter_in_one_batch(
+    tmp_path: Path, family: str, chunk: int, kernels: Kernels
+) -> None:
     """Ranks 1 to 64, any targets, patterns, rsLoRA; prompts cut in chunks or whole; the base among them."""
     base = save_folder(tmp_path / "base", tiny_config(family))
     torch.manual_seed(11)
     peer = Peft(base, TINY_KINDS, init_lora_weights=False)
-    ours = Ours(open_model(tmp_path / "base"), peer.save(tmp_path), units=40)
+    ours = Ours(open_model(tmp_path / "base"), peer.save(tmp_path), units=40, kernels=kernels)
     generator = torch.Generator().manual_seed(5)
     prompts = [torch.randint(3, 300, (length,), generator=generator).tolist() for length in (3, 40, 9, 70)]
     runs = [Run(prompts[index % 4], placed) for index, placed in enumerate([*ours.placed, None])]
