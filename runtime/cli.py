@@ -138,6 +138,10 @@ def serve(
         Literal["float32", "bf16", "int8"],
         typer.Option(help="How weights are held: exact, half-width, or smallest and fastest."),
     ] = "bf16",
+    kernels: Annotated[
+        Literal["auto", "native", "torch"],
+        typer.Option(help="Whose compute on a CPU; auto: Sealgate's own wherever they run."),
+    ] = "auto",
     max_batch: Annotated[int, typer.Option(help="Sequences decoded together.", min=1, max=512)] = 64,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine.", min=1)] = None,
     adapters: Annotated[
@@ -183,6 +187,7 @@ def serve(
         model,
         engine="sealgate" if engine == "stub" else engine,
         weights=weights,
+        kernels=kernels,
         max_batch=max_batch,
         threads=threads,
         adapters=None

@@ -22,7 +22,7 @@ def load_served_model(model: ModelSettings, *, progress: Progress | None = None)
     Raises:
         Refused: ``model-not-pulled``, ``model-not-found``, ``model-digest-mismatch``; ``adapter-folder``,
             ``adapter-memory``; ``model-kind``.
-        Unsupported: ``vllm-not-installed``, ``vllm-weights``.
+        Unsupported: ``native-kernels``, ``vllm-not-installed``, ``vllm-weights``.
     """
     embedder = load_embedding_model(model)
     load = _vllm_model if model.engine == "vllm" else _own_model
@@ -39,7 +39,9 @@ def _own_model(model: ModelSettings, progress: Progress | None) -> ServedModel:
     from runtime.model.loaded import open_model  # noqa: PLC0415
 
     opened = open_model(model.name, progress=progress)
-    settings = EngineSettings(model.weights, threads=model.threads, max_running=model.max_batch)
+    settings = EngineSettings(
+        model.weights, kernels=model.kernels, threads=model.threads, max_running=model.max_batch
+    )
     catalogue, store = None, None
     if model.adapters is not None:
         catalogue, store = open_adapters(model.adapters, opened, settings)

@@ -13,6 +13,7 @@ from attest.evidence.cpu import CpuKind
 
 if TYPE_CHECKING:
     from runtime.engine.adapters import AdapterSettings
+    from runtime.engine.run.runner import Kernels
     from runtime.engine.run.weights import WeightMode
 
 MAX_GPUS: Final = 8
@@ -33,6 +34,7 @@ class ModelSettings:
         name: of a pulled model, or a path.
         engine: Sealgate's own, or ``vllm`` where that is installed.
         weights: how they are held.
+        kernels: whose compute on a CPU, of Sealgate's engine.
         max_batch: sequences decoded together.
         threads: of the CPU.
         adapters: to serve beside the model; Sealgate's engine runs them.
@@ -43,6 +45,7 @@ class ModelSettings:
     _: KW_ONLY
     engine: Literal["sealgate", "vllm"] = "sealgate"
     weights: WeightMode = "bf16"
+    kernels: Kernels = "auto"
     max_batch: int = 64
     threads: int | None = None
     adapters: AdapterSettings | None = None

@@ -149,7 +149,7 @@ TopLogprobs = tuple[tuple[int, float], ...]
 """(token, log-probability) pairs, likeliest first."""
 
 PromptLogprobs = tuple[tuple[float, int, TopLogprobs], ...]
-"""Of each prompt token reported: its log-probability, its rank (1 is the likeliest), the alternatives there."""
+"""Of each prompt token reported: its log-probability, its rank (1: the likeliest), the alternatives there."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal, Protocol
 
@@ -16,6 +17,8 @@ from runtime.engine.run.native.library import available
 from runtime.engine.run.weights import Linear, WeightMode, activation_dtype
 from runtime.model.architecture import Architecture
 from runtime.model.weight_source import WeightSource
+
+_LOG = logging.getLogger(__name__)
 
 Kernels = Literal["auto", "native", "torch"]
 KERNELS: Final = ("auto", "native", "torch")
@@ -98,7 +101,9 @@ def load_runner(
         Malformed: as ``source.take`` does.
         Unsupported: ``weight-mode``; ``native-kernels`` if they are asked for and cannot be had.
     """
-    if _native(architecture, device, kernels):
+    native = _native(architecture, device, kernels)
+    _LOG.info("%s weights, computed by %s", mode, "Sealgate's kernels" if native else "torch")
+    if native:
         return NativeRunner(architecture, source, mode, threads)
     return LlamaRunner(architecture, source, mode, device)
 
