@@ -13,6 +13,7 @@ import transformers
 
 from runtime.engine.base import GenerateRequest, SamplingParams
 from runtime.engine.chunked import ChunkedEngine
+from runtime.engine.run.native.library import available
 from runtime.engine.run.weights import has_bfloat16
 from runtime.engine.schedule.budget import BudgetSettings
 from runtime.engine.settings import EngineSettings
@@ -33,6 +34,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.model]
 PROMPTS = 208
 NEW_TOKENS = 8
 LENGTHS = (6, 24, 80, 200)
+NEAR_TIE_IN_HALF_WIDTH = 5e-3
+"""What float16 keys and values may move a logit by; measured: one answer went where a token led by 2.2e-3."""
 MOST_NEAR_TIES = 2
 """Of the 208 answers of a way."""
 POSITION = 30 * 2 * 3 * 64 * 4
@@ -143,19 +146,22 @@ async def test_hundreds_of_prompts(smollm2: OpenModel, many: list[Known], way: s
 async def test_hundreds_of_prompts_in_half_width(
     smollm2: OpenModel, smollm2_file: Path, prompts: list[list[int]]
 ) -> None:
-    """Transformers with its matrices rounded to float16, which is what ``bf16`` computes with here."""
-    if has_bfloat16(torch.device("cpu")):
+    """Transformers with its matrices rounded to float16, which is what ``bf16`` computes with here.
+
+    Keys and values are in float16 too, which transformers' are not. Measured: 207 of 208 answers equal.
+    """
+    if has_bfloat16(torch.device("cpu")) and not available():
         pytest.skip("activations are bfloat16 too on this processor: other sums than transformers'")
     many = mixed(transformers_model(smollm2_file, half=True), prompts)
     done = await run(smollm2, replace(WHOLE, mode="bf16"), many)
     print(done.shown("bf16", len(many)))  # noqa: T201 likewise
-    assert not wrong(done.found)
+    assert not wrong(done.found, NEAR_TIE_IN_HALF_WIDTH)
     assert len(done.found) <= MOST_NEAR_TIES
 
 
-AGREEMENT_IN_INT8 = 0.4
-"""Part of the answers of eight tokens that quantisation leaves as they are, at least; measured: 0.44. One
-token in seven is another, and with it whatever follows."""
+AGREEMENT_IN_INT8 = 0.78 if available() else 0.4
+"""Part of the answers of eight tokens that quantisation leaves as they are, at least. Measured: 0.81 (169 of
+208) by Sealgate's kernels, whose activations have 16 bits; 0.44 by torch's, whose have 8."""
 
 
 async def test_hundreds_of_prompts_in_int8(smollm2: OpenModel, many: list[Known]) -> None:
