@@ -23,10 +23,17 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
 
+# The engine's own CPU kernels are C++; without a compiler torch's are used.
+COMPILER := command -v c++ >/dev/null || command -v g++ >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	apt-get install -y -qq --no-install-recommends g++ >/dev/null; } \
+	|| echo "no C++ compiler can be installed here: torch's kernels will be used"
+
 $(RUNTIME_STAMP): $(BIN)/python requirements/build.txt requirements/runtime.txt pyproject.toml
+	@$(COMPILER)
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/build.txt -r requirements/runtime.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(DEMO_STAMP): $(RUNTIME_STAMP) requirements/demo.txt
