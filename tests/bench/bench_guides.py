@@ -3,9 +3,9 @@
     python -m tests.bench.bench_guides [--repeats 5] [--threads 2]
 
 Decoding: tokens per second of 1 and of 8 answers of the same length to the same prompts, free and under each
-form, in turns; a ratio of 1 is the speed of free answers of the same repeat. The forms go on for longer than
-the answers do. Compiling: milliseconds for a form that is new, one that this tenant has used before, the longest
-that the event loop stood still meanwhile, and of one answer's masks the middle and the dearest.
+form, in turns; a ratio of 1 is the speed of free answers of the same repeat. The forms outlast the answers.
+Compiling: milliseconds for a form that is new, one that this tenant has used before, the longest that the
+event loop stood still meanwhile, and of one answer's masks the middle and the dearest.
 ``sealgate model pull smollm2`` comes first.
 """
 
