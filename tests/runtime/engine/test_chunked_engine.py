@@ -358,7 +358,15 @@ async def test_a_prompt_seen_before_is_found(engine: ChunkedEngine) -> None:
     assert len({tuple(each.token_id for each in one) for one in (first, second, third)}) == 1
 
 
-async def test_a_deadline_ends_a_sequence(engine: ChunkedEngine) -> None:
+async def test_a_deadline_ends_a_sequence(engine: ChunkedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast the machine: each token takes two milliseconds more."""
+    sound = engine.runner.logits
+
+    def slow(hidden: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.002)
+        return sound(hidden)
+
+    monkeypatch.setattr(engine.runner, "logits", slow)
     asked = dataclasses.replace(request(tokens=500), deadline=time.monotonic() + 0.2)
     with pytest.raises(EngineRefusal) as refusal:
         await outputs(engine, asked)
