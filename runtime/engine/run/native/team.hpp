@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <thread>
 #include <vector>
@@ -33,6 +34,7 @@ class Team {
         // Deal out tasks 0 to count, so many at a time; all are done when it returns.
         template <typename Task>
         void each(int count, int at_a_time, const Task &task) {
+            if (phase_ == static_cast<int>(team_.phases_.size())) std::abort();  // more than run was told of
             Phase &phase = team_.phases_[phase_++];
             for (;;) {
                 const int first = phase.next.fetch_add(at_a_time, std::memory_order_relaxed);
