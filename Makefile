@@ -29,7 +29,9 @@ COMPILER := command -v c++ >/dev/null || command -v g++ >/dev/null \
 	apt-get install -y -qq --no-install-recommends g++ >/dev/null; } \
 	|| echo "no C++ compiler can be installed here: torch's kernels will be used"
 
-$(RUNTIME_STAMP): $(BIN)/python requirements/build.txt requirements/runtime.txt pyproject.toml
+KERNELS := $(wildcard runtime/engine/run/native/*.cpp runtime/engine/run/native/*.hpp runtime/engine/run/native/*.h)
+
+$(RUNTIME_STAMP): $(BIN)/python requirements/build.txt requirements/runtime.txt pyproject.toml $(KERNELS)
 	@$(COMPILER)
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/build.txt -r requirements/runtime.txt
